@@ -1,0 +1,3 @@
+//! pectl: the operator's command line for the dataplane.
+
+fn main() {}

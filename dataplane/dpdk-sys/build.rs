@@ -1,0 +1,3 @@
+//! Raw bindings to DPDK.
+
+fn main() {}

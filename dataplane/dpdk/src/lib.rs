@@ -1,0 +1,1 @@
+//! Safe Rust over DPDK: EAL, mempools, packet buffers, ports and queues.

@@ -1,0 +1,1 @@
+//! The forwarding engine: headers, FIB, next hops and VXLAN, without DPDK, I/O or a clock.

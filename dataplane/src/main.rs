@@ -1,0 +1,3 @@
+//! pe-dataplane: workers, slow path and gRPC service of the forwarding engine.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The lab and the end-to-end tests.
+
+fn main() {}
