@@ -1,0 +1,26 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Translates FRR's routes into the dataplane's FIB, and the dataplane's topology into the Linux devices that FRR learns
+/// VRFs, VNIs and addresses from.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(version, about)]
+pub struct Config {
+    /// Socket of pe-dataplane.
+    #[arg(long, env = "OPENPE_DATAPLANE", default_value = dataplane_api::DEFAULT_SOCKET)]
+    pub dataplane: PathBuf,
+    /// Network namespace of FRR, entered at start; an empty value stays in the one it was started in.
+    #[arg(long, env = "OPENPE_ROUTER_NETNS", default_value = "/run/netns/perouter")]
+    pub router_netns: PathBuf,
+    /// Where zebra's dplane_fpm_nl module connects to ("fpm address ... port ..." in frr.conf).
+    #[arg(long, env = "OPENPE_FPM_LISTEN", default_value = "127.0.0.1:2620")]
+    pub fpm_listen: SocketAddr,
+    /// Seconds between full comparisons with the kernel, which heal what events did not tell.
+    #[arg(long, env = "OPENPE_RESYNC", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    pub resync: u64,
+    /// What is logged, e.g. "info" or "frr_bridge=debug".
+    #[arg(long, env = "OPENPE_LOG", default_value = "info")]
+    pub log: String,
+}

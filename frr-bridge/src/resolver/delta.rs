@@ -1,0 +1,392 @@
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use dataplane_api::v1;
+use foldhash::HashSet;
+use ipnet::IpNet;
+
+use super::view::{Egress, View};
+use super::{Dirty, Key, Resolver};
+use crate::netlink::{Hop, Mac, NextHopContent};
+use crate::topology::{PortId, VrfId};
+
+/// Identifier of a next-hop group, of the session.
+pub type GroupId = u32;
+
+/// The most paths of a group.
+const MAX_PATHS: usize = 64;
+
+/// One path of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Path {
+    /// Where it goes.
+    pub kind: PathKind,
+    /// Share of the flows, at least 1.
+    pub weight: u32,
+}
+
+/// Where a path goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PathKind {
+    /// To a gateway on a port.
+    Adjacent {
+        /// The port.
+        port: PortId,
+        /// The gateway.
+        gateway: IpAddr,
+    },
+    /// Into a tunnel.
+    Vxlan {
+        /// VNI.
+        vni: u32,
+        /// The remote VTEP.
+        vtep: IpAddr,
+        /// Its router MAC, once known.
+        router_mac: Option<Mac>,
+    },
+    /// To the destination itself on a port.
+    Connected {
+        /// The port.
+        port: PortId,
+    },
+    /// To the kernel.
+    Local,
+    /// Nowhere.
+    Drop,
+}
+
+/// A group that is new or has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its identifier.
+    pub id: GroupId,
+    /// Its paths, sorted, 1 to 64.
+    pub paths: Vec<Path>,
+}
+
+/// What the dataplane must change, to be carried out in the order of the fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// New and changed groups.
+    pub groups: Vec<Group>,
+    /// Neighbours; without a MAC they go.
+    pub neighbors: Vec<(PortId, IpAddr, Option<Mac>)>,
+    /// Routes; without a group they go.
+    pub routes: Vec<(VrfId, IpNet, Option<GroupId>)>,
+    /// Groups that no route uses any more.
+    pub deleted_groups: Vec<GroupId>,
+}
+
+impl Delta {
+    /// Nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+            && self.neighbors.is_empty()
+            && self.routes.is_empty()
+            && self.deleted_groups.is_empty()
+    }
+
+    /// As batches of at most `size` routes, numbered from `sequence` on.
+    pub fn into_batches(self, sequence: u64, size: usize) -> impl Iterator<Item = v1::FibBatch> {
+        let count = self.routes.len().div_ceil(size).max(1);
+        let mut groups = Some((self.groups, self.neighbors));
+        let mut deleted = Some(self.deleted_groups);
+        let mut routes = self.routes.into_iter();
+        (0..count).map(move |index| {
+            let mut batch = v1::FibBatch { sequence: sequence + index as u64, ..Default::default() };
+            if let Some((groups, neighbors)) = groups.take() {
+                batch.groups = groups.iter().map(Group::to_api).collect();
+                batch.neighbors = neighbors
+                    .into_iter()
+                    .map(|(port, address, mac)| v1::Neighbor {
+                        port,
+                        address: octets(address),
+                        mac: mac_octets(mac),
+                    })
+                    .collect();
+            }
+            for (vrf, prefix, group) in routes.by_ref().take(size) {
+                let (length, group) = (u32::from(prefix.prefix_len()), group.unwrap_or_default());
+                match prefix {
+                    IpNet::V4(prefix) => {
+                        let address = prefix.network().to_bits();
+                        batch.routes4.push(v1::Route4 { vrf, address, length, group });
+                    }
+                    IpNet::V6(prefix) => {
+                        let segments = prefix.network().octets();
+                        let (high, low) = segments.split_at(8);
+                        let half =
+                            |bytes: &[u8]| bytes.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+                        batch.routes6.push(v1::Route6 {
+                            vrf,
+                            high: half(high),
+                            low: half(low),
+                            length,
+                            group,
+                        });
+                    }
+                }
+            }
+            if index + 1 == count {
+                batch.deleted_groups = deleted.take().unwrap_or_default();
+            }
+            batch
+        })
+    }
+}
+
+impl Group {
+    fn to_api(&self) -> v1::NextHopGroup {
+        use v1::path::Kind;
+        let paths = self
+            .paths
+            .iter()
+            .map(|path| {
+                let kind = match path.kind {
+                    PathKind::Adjacent { port, gateway } => {
+                        Kind::Adjacent(v1::AdjacentPath { port, address: octets(gateway) })
+                    }
+                    PathKind::Vxlan { vni, vtep, router_mac } => Kind::Vxlan(v1::VxlanPath {
+                        vni,
+                        vtep: octets(vtep),
+                        router_mac: mac_octets(router_mac),
+                    }),
+                    PathKind::Connected { port } => Kind::Connected(v1::ConnectedPath { port }),
+                    PathKind::Local => Kind::Local(v1::LocalPath {}),
+                    PathKind::Drop => Kind::Drop(v1::DropPath {}),
+                };
+                v1::Path { weight: path.weight, kind: Some(kind) }
+            })
+            .collect();
+        v1::NextHopGroup { id: self.id, paths }
+    }
+}
+
+fn octets(address: IpAddr) -> Bytes {
+    match address {
+        IpAddr::V4(address) => Bytes::copy_from_slice(&address.octets()),
+        IpAddr::V6(address) => Bytes::copy_from_slice(&address.octets()),
+    }
+}
+
+/// Empty when there is none.
+fn mac_octets(mac: Option<Mac>) -> Bytes {
+    mac.map(|mac| Bytes::copy_from_slice(&mac.0)).unwrap_or_default()
+}
+
+impl Resolver {
+    /// What has to change in the dataplane since the last flush. Empty outside of a session.
+    pub fn flush(&mut self) -> Delta {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        if dirty.view {
+            self.refresh_view(&mut dirty);
+        }
+        let mut delta = Delta::default();
+        if !self.in_session {
+            self.groups.collect();
+            return delta;
+        }
+        self.flush_neighbors(&dirty, &mut delta);
+
+        // Objects of unchanged ids: the groups change, the routes stay.
+        let affected: Option<Vec<_>> = (!dirty.all_groups).then(|| {
+            let keys = dirty.objects.iter().map(|&(epoch, id)| Key::Object(epoch, id));
+            keys.filter_map(|key| self.groups.id(&key)).collect()
+        });
+        let mut groups = std::mem::take(&mut self.groups);
+        let moved = groups.refresh(affected.as_deref(), |key| self.resolve(key), &mut delta.groups);
+        if !moved.is_empty() && !dirty.everything {
+            let of_moved = self.routes.iter().filter(|(_, route)| moved.contains(&route.key));
+            dirty.routes.extend(of_moved.map(|(at, _)| *at));
+            let own =
+                self.view.own.iter().filter(|(_, key)| groups.id(key).is_some_and(|id| moved.contains(&id)));
+            dirty.routes.extend(own.map(|(at, _)| *at));
+        }
+        self.groups = groups;
+
+        if dirty.everything {
+            self.flush_everything(&mut delta);
+        } else {
+            for at in std::mem::take(&mut dirty.routes) {
+                if let Some(&vrf) = self.view.tables.get(&at.0) {
+                    self.flush_route(vrf, at, &mut delta);
+                }
+            }
+        }
+        delta.deleted_groups = self.groups.collect();
+        // A group that came and went within one flush was never used; the dataplane need not hear of it.
+        let deleted: HashSet<GroupId> = delta.deleted_groups.iter().copied().collect();
+        let new_and_gone: HashSet<GroupId> = delta
+            .groups
+            .iter()
+            .filter(|group| deleted.contains(&group.id) && group.id > self.announced)
+            .map(|group| group.id)
+            .collect();
+        self.announced = delta.groups.iter().map(|group| group.id).fold(self.announced, GroupId::max);
+        delta.groups.retain(|group| !deleted.contains(&group.id));
+        delta.deleted_groups.retain(|id| !new_and_gone.contains(id));
+        delta
+    }
+
+    fn refresh_view(&mut self, dirty: &mut Dirty) {
+        let view = View::new(&self.topology, &self.kernel);
+        if view == self.view {
+            return;
+        }
+        if view.tables != self.view.tables {
+            dirty.everything = true;
+        }
+        if !view.same_egress(&self.view) {
+            dirty.all_groups = true;
+            dirty.all_neighbors = true;
+        }
+        let changed = |at: &(u32, IpNet)| view.own.get(at) != self.view.own.get(at);
+        dirty.routes.extend(view.own.keys().chain(self.view.own.keys()).filter(|at| changed(at)));
+        self.view = view;
+    }
+
+    fn flush_neighbors(&mut self, dirty: &Dirty, delta: &mut Delta) {
+        let wanted = |resolver: &Self, key: &(u32, IpAddr)| {
+            let neighbor = resolver.kernel.neighbors.get(key)?;
+            Some(((resolver.view.port(key.0)?, key.1), neighbor.usable_mac()?))
+        };
+        if dirty.all_neighbors {
+            let all: foldhash::HashMap<(PortId, IpAddr), Mac> =
+                self.kernel.neighbors.keys().filter_map(|key| wanted(self, key)).collect();
+            let gone = self.sent_neighbors.keys().filter(|key| !all.contains_key(key));
+            delta.neighbors.extend(gone.map(|&(port, address)| (port, address, None)));
+            let new = all.iter().filter(|(key, mac)| self.sent_neighbors.get(key) != Some(mac));
+            delta.neighbors.extend(new.map(|(&(port, address), &mac)| (port, address, Some(mac))));
+            self.sent_neighbors = all;
+            return;
+        }
+        for key in &dirty.neighbors {
+            let Some(port) = self.view.port(key.0) else { continue };
+            let at = (port, key.1);
+            match wanted(self, key) {
+                Some((_, mac)) if self.sent_neighbors.insert(at, mac) != Some(mac) => {
+                    delta.neighbors.push((port, key.1, Some(mac)));
+                }
+                None if self.sent_neighbors.remove(&at).is_some() => {
+                    delta.neighbors.push((port, key.1, None));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn flush_everything(&mut self, delta: &mut Delta) {
+        let tables = self.view.tables.clone();
+        let wanted: Vec<_> = self
+            .routes
+            .keys()
+            .chain(self.view.own.keys())
+            .filter_map(|at| tables.get(&at.0).map(|&vrf| (vrf, *at)))
+            .collect();
+        let known: HashSet<(VrfId, IpNet)> = wanted.iter().map(|(vrf, at)| (*vrf, at.1)).collect();
+        let gone: Vec<_> = self.sent_routes.keys().filter(|key| !known.contains(key)).copied().collect();
+        for key in gone {
+            if let Some(group) = self.sent_routes.remove(&key) {
+                self.groups.route_removed(group);
+                delta.routes.push((key.0, key.1, None));
+            }
+        }
+        for (vrf, at) in wanted {
+            self.flush_route(vrf, at, delta);
+        }
+    }
+
+    fn flush_route(&mut self, vrf: VrfId, at: (u32, IpNet), delta: &mut Delta) {
+        let mut groups = std::mem::take(&mut self.groups);
+        let key = match self.view.own.get(&at) {
+            Some(own) => Some(groups.intern(own.clone())),
+            None => self.routes.get(&at).map(|route| route.key),
+        };
+        let group = key.and_then(|key| groups.group_of(key, |key| self.resolve(key), &mut delta.groups));
+        let sent_at = (vrf, at.1);
+        let old = match group {
+            Some(group) => self.sent_routes.insert(sent_at, group),
+            None => self.sent_routes.remove(&sent_at),
+        };
+        if old != group {
+            delta.routes.push((vrf, at.1, group));
+            if let Some(group) = group {
+                groups.route_added(group);
+            }
+            if let Some(old) = old {
+                groups.route_removed(old);
+            }
+        }
+        self.groups = groups;
+    }
+
+    /// The paths of a key, never empty.
+    fn resolve(&self, key: &Key) -> Vec<Path> {
+        let mut paths = Vec::new();
+        let mut add = |hop: &Hop, weight: u16| {
+            if let Some(kind) = self.path(hop) {
+                paths.push(Path { kind, weight: u32::from(weight) });
+            }
+        };
+        match key {
+            Key::Inline(hops) => hops.iter().for_each(|hop| add(hop, hop.weight)),
+            Key::Object(epoch, id) => match self.objects.get(&(*epoch, *id)) {
+                Some(NextHopContent::Hop(hop)) => add(hop, 1),
+                Some(NextHopContent::Group(entries)) => {
+                    for &(member, weight) in entries {
+                        if let Some(NextHopContent::Hop(hop)) = self.objects.get(&(*epoch, member)) {
+                            add(hop, weight);
+                        }
+                    }
+                }
+                Some(NextHopContent::Discard) | None => {}
+            },
+            Key::Connected(port) => paths.push(Path { kind: PathKind::Connected { port: *port }, weight: 1 }),
+            Key::Local => paths.push(Path { kind: PathKind::Local, weight: 1 }),
+            Key::Discard => {}
+        }
+        paths.sort_unstable();
+        paths.dedup_by(|later, first| {
+            let same = later.kind == first.kind;
+            if same {
+                first.weight += later.weight;
+            }
+            same
+        });
+        paths.truncate(MAX_PATHS);
+        if let [only] = paths.as_mut_slice() {
+            only.weight = 1;
+        }
+        if paths.is_empty() {
+            paths.push(Path { kind: PathKind::Drop, weight: 1 });
+        }
+        paths
+    }
+
+    fn path(&self, hop: &Hop) -> Option<PathKind> {
+        Some(match self.view.egress(hop.oif)? {
+            Egress::Port(port) => match hop.gateway {
+                Some(gateway) => PathKind::Adjacent { port, gateway: gateway.to_canonical() },
+                None => PathKind::Connected { port },
+            },
+            Egress::Vni { vni, vxlan } => match hop.gateway {
+                Some(gateway) => {
+                    let vtep = gateway.to_canonical();
+                    PathKind::Vxlan { vni, vtep, router_mac: self.router_mac(hop.oif, vxlan, vtep) }
+                }
+                None => PathKind::Local,
+            },
+            Egress::Other => PathKind::Local,
+        })
+    }
+
+    /// zebra states a router MAC twice: as a neighbour of the bridge (kernel) and as a MAC behind the VTEP (FPM).
+    fn router_mac(&self, bridge: u32, vxlan: u32, vtep: IpAddr) -> Option<Mac> {
+        let neighbor = self.kernel.neighbors.get(&(bridge, vtep)).and_then(|known| known.usable_mac());
+        neighbor.or_else(|| {
+            let macs = self.macs.range((vxlan, Mac([0; 6]))..=(vxlan, Mac([0xff; 6])));
+            macs.filter(|(_, (of, _))| *of == vtep).map(|((_, mac), _)| *mac).next()
+        })
+    }
+}

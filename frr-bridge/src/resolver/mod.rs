@@ -1,0 +1,314 @@
+//! The resolver: what zebra, the kernel and the topology say goes in, in any order; what the dataplane's FIB must hold
+//! comes out, as differences to what was sent in this session. No I/O, no clock.
+//!
+//! Rules:
+//! - An address of the router makes a local host route and, on a port, a connected prefix. They win over FPM's routes,
+//!   which merely restate them (and do not in updates).
+//! - A next hop out of a port's shadow is an adjacency; out of an L3VNI's bridge it is a tunnel to the VTEP that the
+//!   gateway names (RFC 9136, with `::ffff:a.b.c.d` for an IPv4 VTEP of an IPv6 prefix); out of any other device it is
+//!   handed over, because the kernel has the same route and the device.
+//! - A route whose next hops cannot be resolved (yet) drops: it must not fall through to a shorter prefix.
+//! - A next-hop object of zebra's is a group of the session. Groups of equal content are shared, so that new object ids
+//!   after a restart of zebra touch nothing; a change of an object touches its group, never the prefixes.
+
+mod delta;
+mod groups;
+mod kernel;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use foldhash::{HashMap, HashSet};
+use ipnet::IpNet;
+
+pub use delta::{Delta, Group, GroupId, Path, PathKind};
+pub use kernel::Snapshot;
+
+use crate::netlink::{Hop, Hops, Mac, MacEntry, Message, NextHopContent, Route, RouteKind};
+use crate::topology::{PortId, Topology, VrfId};
+use groups::{Groups, KeyId};
+use kernel::Kernel;
+use view::View;
+
+/// `RTPROT_KERNEL`: what zebra calls its connected and local routes.
+const RTPROT_KERNEL: u8 = 2;
+
+/// Grows with each connection of zebra's. Identifiers of next-hop objects belong to one: a restarted zebra counts anew.
+type Epoch = u32;
+
+/// Where the packets of a route go, as its source says it. The unit of indirection: one key, one group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    /// A next-hop object of zebra's.
+    Object(Epoch, u32),
+    /// Next hops inside of the route's message.
+    Inline(Box<[Hop]>),
+    /// A blackhole route.
+    Discard,
+    /// A prefix connected to a port.
+    Connected(PortId),
+    /// An address of the router.
+    Local,
+}
+
+#[derive(Debug)]
+struct FpmRoute {
+    key: KeyId,
+    epoch: Epoch,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Resolver {
+    topology: Topology,
+    kernel: Kernel,
+    epoch: Epoch,
+    objects: HashMap<(Epoch, u32), NextHopContent>,
+    /// Which groups an object is a member of.
+    members: HashMap<(Epoch, u32), HashSet<u32>>,
+    macs: BTreeMap<(u32, Mac), (IpAddr, Epoch)>,
+    routes: HashMap<(u32, IpNet), FpmRoute>,
+
+    view: View,
+    groups: Groups,
+    sent_routes: HashMap<(VrfId, IpNet), GroupId>,
+    sent_neighbors: HashMap<(PortId, IpAddr), Mac>,
+    dirty: Dirty,
+    in_session: bool,
+    /// The highest group id that the dataplane has heard of in this session.
+    announced: GroupId,
+}
+
+/// What changed since the last flush.
+#[derive(Debug, Default)]
+struct Dirty {
+    view: bool,
+    everything: bool,
+    all_groups: bool,
+    all_neighbors: bool,
+    objects: HashSet<(Epoch, u32)>,
+    routes: HashSet<(u32, IpNet)>,
+    neighbors: HashSet<(u32, IpAddr)>,
+}
+
+impl Resolver {
+    /// The topology's whole state.
+    pub fn topology(&mut self, topology: Topology) {
+        if self.topology != topology {
+            self.topology = topology;
+            self.dirty.view = true;
+        }
+    }
+
+    /// A complete dump of links, addresses and neighbours takes the place of what was known.
+    pub fn snapshot(&mut self, snapshot: Snapshot) {
+        if self.kernel.replace(snapshot) {
+            self.dirty.view = true;
+            self.dirty.all_groups = true;
+            self.dirty.all_neighbors = true;
+        }
+    }
+
+    /// An event of the kernel.
+    pub fn kernel(&mut self, message: Message) {
+        let (ifindex, address) = match &message {
+            Message::NewNeighbor(neighbor) | Message::DelNeighbor(neighbor) => {
+                (neighbor.ifindex, neighbor.address)
+            }
+            _ => {
+                self.dirty.view |= self.kernel.apply(message);
+                return;
+            }
+        };
+        if self.kernel.apply(message) {
+            self.dirty.neighbors.insert((ifindex, address));
+            self.dirty.all_groups |= self.view.is_vni(ifindex);
+        }
+    }
+
+    /// zebra connected: what it says from now on is a replay, in which identifiers have new meanings. All that the one
+    /// before said stays until [`Resolver::sweep`].
+    pub fn fpm_connected(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// A message of zebra's.
+    pub fn fpm(&mut self, message: Message) {
+        match message {
+            Message::NewRoute(route) => self.new_route(route),
+            Message::DelRoute(route) if is_forwarded(&route) => {
+                self.drop_route((route.table, route.prefix));
+            }
+            Message::NewNextHop(object) => {
+                let id = (self.epoch, object.id);
+                if self.objects.get(&id) != Some(&object.content) {
+                    self.forget_object(id);
+                    if let NextHopContent::Group(entries) = &object.content {
+                        for &(member, _) in entries {
+                            self.members.entry((self.epoch, member)).or_default().insert(object.id);
+                        }
+                    }
+                    self.objects.insert(id, object.content);
+                }
+            }
+            Message::DelNextHop(id) => self.forget_object((self.epoch, id)),
+            Message::NewMac(MacEntry { ifindex, mac, vtep }) => {
+                self.macs.insert((ifindex, mac), (vtep, self.epoch));
+                self.dirty.all_groups = true;
+            }
+            Message::DelMac(MacEntry { ifindex, mac, vtep }) => {
+                if self.macs.get(&(ifindex, mac)).is_some_and(|(known, _)| *known == vtep) {
+                    self.macs.remove(&(ifindex, mac));
+                    self.dirty.all_groups = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// How many of `routes`, which the kernel has, zebra has not stated since it connected, and one of them.
+    #[must_use]
+    pub fn uncovered<'a>(&self, routes: &'a [(u32, IpNet)]) -> Option<(usize, &'a (u32, IpNet))> {
+        let missing =
+            |key: &&(u32, IpNet)| self.routes.get(key).is_none_or(|route| route.epoch != self.epoch);
+        let example = routes.iter().find(missing)?;
+        Some((routes.iter().filter(missing).count(), example))
+    }
+
+    /// Forgets what zebra has not stated since it connected. Returns how many routes that were.
+    pub fn sweep(&mut self) -> usize {
+        let epoch = self.epoch;
+        let stale: Vec<_> =
+            self.routes.iter().filter(|(_, route)| route.epoch != epoch).map(|(key, _)| *key).collect();
+        for &key in &stale {
+            self.drop_route(key);
+        }
+        let objects: Vec<_> = self.objects.keys().filter(|(of, _)| *of != epoch).copied().collect();
+        for id in objects {
+            self.forget_object(id);
+        }
+        self.members.retain(|(of, _), _| *of == epoch);
+        let before = self.macs.len();
+        self.macs.retain(|_, (_, of)| *of == epoch);
+        self.dirty.all_groups |= self.macs.len() != before;
+        stale.len()
+    }
+
+    /// A session with the dataplane begins, or ends: nothing has been sent in it.
+    pub fn session(&mut self, open: bool) {
+        self.in_session = open;
+        self.groups.forget_session();
+        self.sent_routes = HashMap::default();
+        self.sent_neighbors = HashMap::default();
+        self.announced = 0;
+        self.dirty.view = true;
+        self.dirty.everything = open;
+        self.dirty.all_neighbors = open;
+    }
+
+    /// Routes of zebra's.
+    #[must_use]
+    pub fn route_count(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Routes that wait for a flush.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.dirty.routes.len()
+    }
+
+    /// The tables of the VRFs that exist.
+    #[must_use]
+    pub fn tables(&self) -> Vec<u32> {
+        self.view.tables.keys().copied().collect()
+    }
+
+    /// The shadow devices of ports: those whose neighbours are in the FIB.
+    #[must_use]
+    pub fn is_port(&self, ifindex: u32) -> bool {
+        self.view.port(ifindex).is_some()
+    }
+
+    /// The kernel's neighbours on ports, and the gateways of adjacencies that have none yet.
+    pub fn upkeep(&self) -> impl Iterator<Item = (u32, IpAddr, bool)> + '_ {
+        let known = self
+            .kernel
+            .neighbors
+            .values()
+            .filter(|neighbor| self.is_port(neighbor.ifindex))
+            .map(|neighbor| (neighbor.ifindex, neighbor.address, neighbor.is_stale()));
+        let unresolved = self
+            .groups
+            .gateways()
+            .filter_map(|(port, gateway)| Some((self.view.ifindex(port)?, gateway)))
+            .filter(|key| self.kernel.neighbors.get(key).is_none_or(|known| known.usable_mac().is_none()))
+            .map(|(ifindex, gateway)| (ifindex, gateway, true));
+        known.chain(unresolved)
+    }
+
+    fn new_route(&mut self, route: Route) {
+        if !is_forwarded(&route) {
+            return;
+        }
+        let at = (route.table, route.prefix);
+        // Zebra's connected and local routes; the addresses themselves say more, and say it always.
+        if route.protocol == RTPROT_KERNEL {
+            return;
+        }
+        let key = match (route.kind, route.hops) {
+            (RouteKind::Discard, _) => Key::Discard,
+            (_, Hops::Object(id)) => Key::Object(self.epoch, id),
+            (_, Hops::Inline(hops)) => Key::Inline(hops),
+        };
+        let key = self.groups.take(key);
+        let old = self.routes.insert(at, FpmRoute { key, epoch: self.epoch });
+        if let Some(old) = old {
+            self.groups.release(old.key);
+            if old.key == key {
+                return;
+            }
+        }
+        self.dirty.routes.insert(at);
+    }
+
+    fn drop_route(&mut self, at: (u32, IpNet)) {
+        if let Some(old) = self.routes.remove(&at) {
+            self.groups.release(old.key);
+            self.dirty.routes.insert(at);
+        }
+    }
+
+    /// Removes an object, and marks what depends on it.
+    fn forget_object(&mut self, id: (Epoch, u32)) {
+        if let Some(NextHopContent::Group(entries)) = self.objects.remove(&id) {
+            for (member, _) in entries {
+                if let Some(groups) = self.members.get_mut(&(id.0, member)) {
+                    groups.remove(&id.1);
+                    if groups.is_empty() {
+                        self.members.remove(&(id.0, member));
+                    }
+                }
+            }
+        }
+        self.dirty.objects.insert(id);
+        if let Some(groups) = self.members.get(&id) {
+            self.dirty.objects.extend(groups.iter().map(|&group| (id.0, group)));
+        }
+    }
+}
+
+/// Link-local and multicast destinations are the kernel's, and so is what it delivers to itself.
+fn is_forwarded(route: &Route) -> bool {
+    let own = route.kind == RouteKind::Own;
+    !own && match route.prefix {
+        IpNet::V4(prefix) => !prefix.addr().is_multicast() && !prefix.addr().is_loopback(),
+        IpNet::V6(prefix) => {
+            let address = prefix.addr();
+            !address.is_multicast() && (!address.is_unicast_link_local() || prefix.prefix_len() < 10)
+        }
+    }
+}

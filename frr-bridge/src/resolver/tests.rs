@@ -1,0 +1,405 @@
+mod oracle;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use proptest::prelude::*;
+
+use super::*;
+use crate::netlink::{Address, Kind, Link, LinkNeighbor, NextHop, TABLE_MAIN, Vxlan};
+use crate::topology::{L3Vni, Port};
+use oracle::World;
+
+/// What a dataplane that carries out deltas ends up with. Every delta must make sense to it.
+#[derive(Debug, Default)]
+struct Fib {
+    groups: BTreeMap<GroupId, Vec<Path>>,
+    routes: BTreeMap<(VrfId, IpNet), GroupId>,
+    neighbors: BTreeMap<(PortId, IpAddr), Mac>,
+}
+
+impl Fib {
+    fn apply(&mut self, delta: Delta) {
+        for group in delta.groups {
+            assert!((1..=64).contains(&group.paths.len()), "{group:?}");
+            let old = self.groups.insert(group.id, group.paths.clone());
+            assert_ne!(old, Some(group.paths), "a group was sent that had not changed");
+        }
+        for (port, address, mac) in delta.neighbors {
+            let old = match mac {
+                Some(mac) => self.neighbors.insert((port, address), mac),
+                None => self.neighbors.remove(&(port, address)),
+            };
+            assert_ne!(old, mac, "a neighbour was sent that had not changed");
+        }
+        for (vrf, prefix, group) in delta.routes {
+            let old = match group {
+                Some(group) => {
+                    assert!(self.groups.contains_key(&group), "{prefix} uses unknown group {group}");
+                    self.routes.insert((vrf, prefix), group)
+                }
+                None => self.routes.remove(&(vrf, prefix)),
+            };
+            assert_ne!(old, group, "route {prefix} was sent that had not changed");
+        }
+        for id in delta.deleted_groups {
+            assert!(self.groups.remove(&id).is_some(), "group {id} was deleted that never was");
+            assert!(!self.routes.values().any(|&used| used == id), "group {id} was deleted in use");
+        }
+    }
+
+    fn resolved(&self) -> BTreeMap<(VrfId, IpNet), Vec<Path>> {
+        self.routes.iter().map(|(at, group)| (*at, self.groups[group].clone())).collect()
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Kernel(Message),
+    Fpm(Message),
+    Topology(usize),
+    /// All of the kernel's state once more, as after lost events.
+    Resync,
+    /// zebra restarts: it states everything again but the routes with these numbers, under other object ids.
+    Restart(u32, BTreeSet<usize>),
+    /// The dataplane restarts.
+    Session,
+    Flush,
+}
+
+fn mac(last: u8) -> Mac {
+    Mac([2, 0, 0, 0, 0, last])
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().expect("CIDR")
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("address")
+}
+
+fn link(index: u32, name: &str, master: u32, kind: Kind) -> Link {
+    Link {
+        index,
+        name: name.into(),
+        up: true,
+        master,
+        mac: None,
+        mtu: 1500,
+        alias: String::new(),
+        kind,
+        generates_address: true,
+        bridge_port: None,
+    }
+}
+
+const LO: u32 = 1;
+const RED: u32 = 2;
+const BRIDGE: u32 = 3;
+const VXLAN: u32 = 4;
+const PORT: u32 = 5;
+const TENANT: u32 = 6;
+
+fn links() -> Vec<Link> {
+    let vxlan = Vxlan { vni: 100, local: None, port: 4789, learning: false };
+    let other = || Kind::Other("tun".into());
+    vec![
+        link(LO, "lo", 0, Kind::Other(String::new())),
+        link(RED, "red", 0, Kind::Vrf { table: 1001 }),
+        link(BRIDGE, "br-pe-100", RED, Kind::Bridge),
+        link(VXLAN, "vni100", BRIDGE, Kind::Vxlan(vxlan)),
+        link(PORT, "uplink", 0, other()),
+        link(TENANT, "pe-e-100", RED, other()),
+        link(TENANT, "pe-e-100", 0, other()),
+        link(RED, "red", 0, Kind::Vrf { table: 1002 }),
+        link(7, "dummy", RED, other()),
+    ]
+}
+
+fn topology(variant: usize) -> Topology {
+    let port = |id, vrf: &str| Port { id, vrf: vrf.into(), mtu: 1500, addresses: Vec::new() };
+    let mut topology = Topology { instance: 1, ..Topology::default() };
+    if variant >= 1 {
+        topology.ports.insert("uplink".into(), port(0, ""));
+        topology.vrfs.insert("red".into(), 1);
+    }
+    if variant >= 2 {
+        topology.ports.insert("pe-e-100".into(), port(4, "red"));
+        let (vrf, vtep, router_mac) = ("red".into(), ip("10.0.0.1"), mac(1));
+        topology.vnis.insert(100, L3Vni { vrf, vtep, port: 4789, router_mac, mtu: 1450 });
+    }
+    if variant == 3 {
+        topology.vrfs.insert("red".into(), 9);
+        topology.ports.insert("uplink".into(), port(7, ""));
+    }
+    topology
+}
+
+fn neighbor() -> impl Strategy<Value = LinkNeighbor> {
+    let address = prop::sample::select(vec!["10.0.0.2", "10.0.0.3", "192.168.1.254", "fe80::1"]);
+    // INCOMPLETE, REACHABLE, STALE, FAILED, NOARP.
+    let state = prop::sample::select(vec![0x01u16, 0x02, 0x04, 0x20, 0x40]);
+    (prop::sample::select(vec![BRIDGE, PORT, TENANT, 7]), address, 1..4u8, state).prop_map(
+        |(ifindex, address, last, state)| LinkNeighbor {
+            ifindex,
+            address: ip(address),
+            mac: (state & 0x21 == 0).then(|| mac(last)),
+            state,
+            flags: 0,
+        },
+    )
+}
+
+fn hop() -> impl Strategy<Value = Hop> {
+    let gateway = prop::option::of(prop::sample::select(vec![
+        ip("10.0.0.2"),
+        ip("10.0.0.3"),
+        ip("192.168.1.254"),
+        ip("::ffff:10.0.0.2"),
+        ip("fe80::1"),
+    ]));
+    (gateway, 0..9u32, 1..3u16).prop_map(|(gateway, oif, weight)| Hop { gateway, oif, weight })
+}
+
+fn hops() -> impl Strategy<Value = Hops> {
+    prop_oneof![
+        3 => (1..6u32).prop_map(Hops::Object),
+        1 => prop::collection::vec(hop(), 0..3).prop_map(|hops| Hops::Inline(hops.into_boxed_slice())),
+    ]
+}
+
+fn route() -> impl Strategy<Value = Route> {
+    let prefix = prop::sample::select(vec![
+        "10.2.0.0/24",
+        "10.3.0.0/24",
+        "0.0.0.0/0",
+        "10.0.0.2/32",
+        "192.168.1.0/24",
+        "fd00:2::/64",
+        "::/0",
+        "fe80::/64",
+    ]);
+    let kind = prop_oneof![5 => Just(RouteKind::Unicast), 1 => Just(RouteKind::Discard)];
+    let protocol = prop_oneof![5 => Just(186u8), 1 => Just(RTPROT_KERNEL)];
+    (prop::sample::select(vec![TABLE_MAIN, 1001, 1002]), prefix, protocol, kind, hops()).prop_map(
+        |(table, prefix, protocol, kind, hops)| Route { table, prefix: net(prefix), protocol, kind, hops },
+    )
+}
+
+fn object() -> impl Strategy<Value = NextHop> {
+    let members = prop::collection::vec((1..6u32, 1..3u16), 1..4);
+    let content = prop_oneof![
+        4 => hop().prop_map(NextHopContent::Hop),
+        2 => members.prop_map(|members| NextHopContent::Group(members.into_boxed_slice())),
+        1 => Just(NextHopContent::Discard),
+    ];
+    (1..6u32, content).prop_map(|(id, content)| NextHop { id, content })
+}
+
+fn address() -> impl Strategy<Value = Address> {
+    let text = prop::sample::select(vec![
+        "192.168.1.1/24",
+        "10.0.0.1/32",
+        "10.1.0.1/24",
+        "fd00:1::1/64",
+        "fe80::5/64",
+    ]);
+    (1..8u32, text).prop_map(|(ifindex, text)| Address { ifindex, address: net(text) })
+}
+
+fn mac_entry() -> impl Strategy<Value = MacEntry> {
+    (1..4u8, prop::sample::select(vec!["10.0.0.2", "10.0.0.3"])).prop_map(|(last, vtep)| MacEntry {
+        ifindex: VXLAN,
+        mac: mac(last),
+        vtep: ip(vtep),
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => prop::sample::select(links()).prop_map(|link| Step::Kernel(Message::NewLink(Box::new(link)))),
+        1 => (1..8u32).prop_map(|index| Step::Kernel(Message::DelLink(index))),
+        3 => address().prop_map(|address| Step::Kernel(Message::NewAddress(address))),
+        1 => address().prop_map(|address| Step::Kernel(Message::DelAddress(address))),
+        4 => neighbor().prop_map(|neighbor| Step::Kernel(Message::NewNeighbor(neighbor))),
+        1 => neighbor().prop_map(|neighbor| Step::Kernel(Message::DelNeighbor(neighbor))),
+        8 => route().prop_map(|route| Step::Fpm(Message::NewRoute(route))),
+        2 => route().prop_map(|route| Step::Fpm(Message::DelRoute(route))),
+        6 => object().prop_map(|object| Step::Fpm(Message::NewNextHop(object))),
+        1 => (1..6u32).prop_map(|id| Step::Fpm(Message::DelNextHop(id))),
+        2 => mac_entry().prop_map(|entry| Step::Fpm(Message::NewMac(entry))),
+        1 => mac_entry().prop_map(|entry| Step::Fpm(Message::DelMac(entry))),
+        2 => (0..4usize).prop_map(Step::Topology),
+        1 => Just(Step::Resync),
+        1 => (0..3u32, prop::collection::btree_set(0..8usize, 0..4)).prop_map(|(shift, lost)| Step::Restart(shift, lost)),
+        1 => Just(Step::Session),
+        6 => Just(Step::Flush),
+    ]
+}
+
+fn run(steps: Vec<Step>) -> (World, Fib) {
+    let (mut resolver, mut world, mut fib) = (Resolver::default(), World::default(), Fib::default());
+    resolver.session(true);
+    for step in steps {
+        match step {
+            Step::Kernel(message) => {
+                world.apply(message.clone());
+                resolver.kernel(message);
+            }
+            Step::Fpm(message) => {
+                world.apply(message.clone());
+                resolver.fpm(message);
+            }
+            Step::Topology(variant) => {
+                world.topology = topology(variant);
+                resolver.topology(topology(variant));
+            }
+            Step::Resync => resolver.snapshot(Snapshot(world.dump())),
+            Step::Restart(shift, lost) => {
+                resolver.fpm_connected();
+                world.restart(shift * 100, &lost);
+                for message in world.replay() {
+                    resolver.fpm(message);
+                    fib.apply(resolver.flush());
+                }
+                resolver.sweep();
+            }
+            Step::Session => {
+                resolver.session(true);
+                fib = Fib::default();
+            }
+            Step::Flush => fib.apply(resolver.flush()),
+        }
+    }
+    fib.apply(resolver.flush());
+    assert!(resolver.flush().is_empty(), "a second flush has nothing left to say");
+    (world, fib)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+    #[test]
+    fn any_order_of_events_converges_to_what_the_oracle_says(steps in prop::collection::vec(step(), 1..120)) {
+        let (world, fib) = run(steps);
+        prop_assert_eq!(fib.resolved(), world.routes());
+        prop_assert_eq!(fib.neighbors, world.neighbors());
+    }
+}
+
+/// zebra and kernel of a PE with one tenant route behind a VTEP and one underlay route; topology variant 2.
+fn converged() -> (Resolver, Fib) {
+    let (mut resolver, mut fib) = (Resolver::default(), Fib::default());
+    resolver.session(true);
+    resolver.topology(topology(2));
+    for link in links().into_iter().take(6) {
+        resolver.kernel(Message::NewLink(Box::new(link)));
+    }
+    replay(&mut resolver, 0, 1000);
+    fib.apply(resolver.flush());
+    (resolver, fib)
+}
+
+/// `count` tenant routes through object 10 and one underlay route through object 11, ids shifted.
+fn replay(resolver: &mut Resolver, shift: u32, count: u32) {
+    let hop = |gateway: &str, oif| NextHopContent::Hop(Hop { gateway: Some(ip(gateway)), oif, weight: 1 });
+    for (id, content) in [(10, hop("10.0.0.2", BRIDGE)), (11, hop("192.168.1.254", PORT))] {
+        resolver.fpm(Message::NewNextHop(NextHop { id: id + shift, content }));
+    }
+    let mut route = |table, prefix, id| {
+        let hops = Hops::Object(id + shift);
+        resolver.fpm(Message::NewRoute(Route {
+            table,
+            prefix,
+            protocol: 186,
+            kind: RouteKind::Unicast,
+            hops,
+        }));
+    };
+    for number in 0..count {
+        let address = std::net::Ipv4Addr::from_bits(0x0a40_0000 | number << 8);
+        route(1001, IpNet::new(address.into(), 24).expect("length"), 10);
+    }
+    route(TABLE_MAIN, net("10.0.0.2/32"), 11);
+}
+
+#[test]
+fn a_router_mac_that_comes_late_changes_the_group_and_no_prefix() {
+    let (mut resolver, mut fib) = converged();
+    let state = 0x40;
+    let neighbor =
+        LinkNeighbor { ifindex: BRIDGE, address: ip("10.0.0.2"), mac: Some(mac(2)), state, flags: 0x10 };
+    resolver.kernel(Message::NewNeighbor(neighbor));
+    let delta = resolver.flush();
+    assert_eq!((delta.groups.len(), delta.routes.len()), (1, 0));
+    fib.apply(delta);
+    let vtep = ip("10.0.0.2");
+    let kind = PathKind::Vxlan { vni: 100, vtep, router_mac: Some(mac(2)) };
+    assert_eq!(fib.resolved()[&(1, net("10.64.7.0/24"))], [Path { kind, weight: 1 }]);
+}
+
+#[test]
+fn an_object_that_changes_in_place_changes_the_group_and_no_prefix() {
+    let (mut resolver, mut fib) = converged();
+    let content = NextHopContent::Group(Box::new([(11, 1), (12, 1)]));
+    let second = Hop { gateway: Some(ip("fe80::1")), oif: PORT, weight: 1 };
+    resolver.fpm(Message::NewNextHop(NextHop { id: 12, content: NextHopContent::Hop(second) }));
+    resolver.fpm(Message::NewNextHop(NextHop { id: 10, content }));
+    let delta = resolver.flush();
+    assert_eq!((delta.groups.len(), delta.routes.len()), (1, 0), "{delta:?}");
+    fib.apply(delta);
+    assert_eq!(fib.resolved()[&(1, net("10.64.7.0/24"))].len(), 2);
+}
+
+#[test]
+fn a_restart_of_zebra_that_ends_where_it_began_sends_nothing() {
+    let (mut resolver, _) = converged();
+    resolver.fpm_connected();
+    replay(&mut resolver, 500, 1000);
+    assert!(resolver.flush().is_empty());
+    assert_eq!(resolver.uncovered(&[(1001, net("10.64.7.0/24"))]), None);
+    assert_eq!(resolver.sweep(), 0);
+    assert!(resolver.flush().is_empty());
+}
+
+#[test]
+fn a_restart_of_zebra_withdraws_only_what_is_swept_and_never_mixes_up_ids() {
+    let (mut resolver, mut fib) = converged();
+    let before = fib.resolved();
+    resolver.fpm_connected();
+    // The new zebra gives id 10, until now the tenant's, to something else.
+    let other = Hop { gateway: Some(ip("192.168.1.254")), oif: PORT, weight: 1 };
+    resolver.fpm(Message::NewNextHop(NextHop { id: 10, content: NextHopContent::Hop(other) }));
+    fib.apply(resolver.flush());
+    assert_eq!(fib.resolved(), before);
+    let at = (1001, net("10.64.7.0/24"));
+    assert_eq!(resolver.uncovered(&[at]), Some((1, &at)), "the kernel has it, zebra has not stated it yet");
+    replay(&mut resolver, 500, 3);
+    assert_eq!(resolver.sweep(), 997);
+    fib.apply(resolver.flush());
+    assert_eq!(fib.resolved().len(), 4);
+}
+
+#[test]
+fn an_update_of_a_route_is_one_change_even_as_delete_and_add() {
+    let (mut resolver, _) = converged();
+    let prefix = net("10.64.7.0/24");
+    let route =
+        |id| Route { table: 1001, prefix, protocol: 186, kind: RouteKind::Unicast, hops: Hops::Object(id) };
+    resolver.fpm(Message::DelRoute(route(10)));
+    resolver.fpm(Message::NewRoute(route(11)));
+    let delta = resolver.flush();
+    assert_eq!(delta.routes.len(), 1);
+    assert!(delta.routes[0].2.is_some());
+}
+
+#[test]
+fn batches_carry_everything_in_order() {
+    let (mut resolver, _) = converged();
+    resolver.session(true);
+    let batches: Vec<_> = resolver.flush().into_batches(1, 300).collect();
+    assert_eq!(batches.iter().map(|batch| batch.sequence).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(batches.iter().map(|batch| batch.routes4.len()).sum::<usize>(), 1001);
+    assert!(batches[0].groups.len() == 2 && batches[1..].iter().all(|batch| batch.groups.is_empty()));
+}

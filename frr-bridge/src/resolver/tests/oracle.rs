@@ -1,0 +1,215 @@
+//! The slow resolver: all that was said, kept as plain maps, and the FIB computed from it from scratch.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::netlink::{
+    Address, Hop, Hops, Kind, Link, LinkNeighbor, Mac, MacEntry, Message, NextHop, NextHopContent, Route,
+    RouteKind, TABLE_MAIN,
+};
+use crate::resolver::{Path, PathKind};
+use crate::topology::{PortId, Topology, VrfId};
+
+#[derive(Debug, Default)]
+pub(super) struct World {
+    pub(super) topology: Topology,
+    links: BTreeMap<u32, Link>,
+    addresses: BTreeSet<Address>,
+    neighbors: BTreeMap<(u32, IpAddr), LinkNeighbor>,
+    objects: BTreeMap<u32, NextHopContent>,
+    routes: BTreeMap<(u32, IpNet), Route>,
+    macs: BTreeMap<Mac, IpAddr>,
+}
+
+impl World {
+    pub(super) fn apply(&mut self, message: Message) {
+        match message {
+            Message::NewLink(link) => drop(self.links.insert(link.index, *link)),
+            Message::DelLink(index) => {
+                self.links.remove(&index);
+                self.addresses.retain(|address| address.ifindex != index);
+            }
+            Message::NewAddress(address) => drop(self.addresses.insert(address)),
+            Message::DelAddress(address) => drop(self.addresses.remove(&address)),
+            Message::NewNeighbor(neighbor) => {
+                self.neighbors.insert((neighbor.ifindex, neighbor.address), neighbor);
+            }
+            Message::DelNeighbor(neighbor) => {
+                self.neighbors.remove(&(neighbor.ifindex, neighbor.address));
+            }
+            // Connected and link-local routes of zebra's never count.
+            Message::NewRoute(route)
+                if route.protocol == 2 || route.prefix == "fe80::/64".parse().unwrap() => {}
+            Message::NewRoute(route) => drop(self.routes.insert((route.table, route.prefix), route)),
+            Message::DelRoute(route) => drop(self.routes.remove(&(route.table, route.prefix))),
+            Message::NewNextHop(object) => drop(self.objects.insert(object.id, object.content)),
+            Message::DelNextHop(id) => drop(self.objects.remove(&id)),
+            Message::NewMac(entry) => drop(self.macs.insert(entry.mac, entry.vtep)),
+            Message::DelMac(entry) => {
+                if self.macs.get(&entry.mac) == Some(&entry.vtep) {
+                    self.macs.remove(&entry.mac);
+                }
+            }
+            Message::Other => {}
+        }
+    }
+
+    pub(super) fn dump(&self) -> Vec<Message> {
+        let links = self.links.values().cloned().map(|link| Message::NewLink(Box::new(link)));
+        let addresses = self.addresses.iter().copied().map(Message::NewAddress);
+        let neighbors = self.neighbors.values().copied().map(Message::NewNeighbor);
+        links.chain(addresses).chain(neighbors).collect()
+    }
+
+    /// zebra's state after a restart: objects renumbered, some routes lost.
+    pub(super) fn restart(&mut self, shift: u32, lost: &BTreeSet<usize>) {
+        let renumber = |id: u32| (id - 1 + shift) % 300 + 1;
+        self.objects = std::mem::take(&mut self.objects)
+            .into_iter()
+            .map(|(id, content)| {
+                let content = match content {
+                    NextHopContent::Group(members) => NextHopContent::Group(
+                        members.iter().map(|&(id, weight)| (renumber(id), weight)).collect(),
+                    ),
+                    other => other,
+                };
+                (renumber(id), content)
+            })
+            .collect();
+        let mut number = 0;
+        self.routes.retain(|_, route| {
+            if let Hops::Object(id) = &mut route.hops {
+                *id = renumber(*id);
+            }
+            number += 1;
+            !lost.contains(&(number - 1))
+        });
+    }
+
+    pub(super) fn replay(&self) -> Vec<Message> {
+        let macs = self.macs.iter().map(|(&mac, &vtep)| Message::NewMac(MacEntry { ifindex: 4, mac, vtep }));
+        let objects = self
+            .objects
+            .iter()
+            .map(|(&id, content)| Message::NewNextHop(NextHop { id, content: content.clone() }));
+        let routes = self.routes.values().cloned().map(Message::NewRoute);
+        macs.chain(objects).chain(routes).collect()
+    }
+
+    pub(super) fn neighbors(&self) -> BTreeMap<(PortId, IpAddr), Mac> {
+        let port = |ifindex| self.topology.ports.get(&self.links.get(&ifindex)?.name).map(|port| port.id);
+        let usable = |known: &LinkNeighbor| {
+            Some(((port(known.ifindex)?, known.address), known.mac.filter(|_| known.state & 0xde != 0)?))
+        };
+        self.neighbors.values().filter_map(usable).collect()
+    }
+
+    pub(super) fn routes(&self) -> BTreeMap<(VrfId, IpNet), Vec<Path>> {
+        let mut fib = BTreeMap::new();
+        for ((table, prefix), route) in &self.routes {
+            if let Some(vrf) = self.vrf(*table) {
+                fib.insert((vrf, *prefix), self.paths(route));
+            }
+        }
+        // Connected first, so that local ones win; higher ports first, so that lower ones win.
+        let mut own: Vec<(u32, VrfId, IpNet, PathKind)> = Vec::new();
+        for address in &self.addresses {
+            let (ip, length) = (address.address.addr(), address.address.prefix_len());
+            let Some(vrf) = self.table_of(address.ifindex).and_then(|table| self.vrf(table)) else {
+                continue;
+            };
+            if ip.is_loopback() || ip.to_string().starts_with("fe80") {
+                continue;
+            }
+            let name = &self.links[&address.ifindex].name;
+            if length < if ip.is_ipv4() { 32 } else { 128 } {
+                let connected = address.address.trunc();
+                match self.topology.ports.get(name) {
+                    Some(port) => own.push((port.id, vrf, connected, PathKind::Connected { port: port.id })),
+                    None => own.push((0, vrf, connected, PathKind::Local)),
+                }
+            }
+            own.push((0, vrf, IpNet::from(ip), PathKind::Local));
+        }
+        own.sort_by_key(|(port, _, _, kind)| (*kind == PathKind::Local, std::cmp::Reverse(*port)));
+        for (_, vrf, prefix, kind) in own {
+            fib.insert((vrf, prefix), vec![Path { kind, weight: 1 }]);
+        }
+        fib
+    }
+
+    fn vrf(&self, table: u32) -> Option<VrfId> {
+        if table == TABLE_MAIN {
+            return Some(0);
+        }
+        let device = self.links.values().find(|link| link.kind == Kind::Vrf { table })?;
+        self.topology.vrfs.get(&device.name).copied()
+    }
+
+    fn table_of(&self, ifindex: u32) -> Option<u32> {
+        let link = self.links.get(&ifindex)?;
+        match link.kind {
+            Kind::Vrf { table } => Some(table),
+            _ if link.master == 0 => Some(TABLE_MAIN),
+            _ => self.table_of(link.master),
+        }
+    }
+
+    fn paths(&self, route: &Route) -> Vec<Path> {
+        let hops: Vec<Hop> = match (&route.kind, &route.hops) {
+            (RouteKind::Unicast, Hops::Inline(hops)) => hops.to_vec(),
+            (RouteKind::Unicast, Hops::Object(id)) => match self.objects.get(id) {
+                Some(NextHopContent::Hop(hop)) => vec![Hop { weight: 1, ..*hop }],
+                Some(NextHopContent::Group(members)) => members
+                    .iter()
+                    .filter_map(|&(member, weight)| match self.objects.get(&member) {
+                        Some(NextHopContent::Hop(hop)) => Some(Hop { weight, ..*hop }),
+                        _ => None,
+                    })
+                    .collect(),
+                _ => Vec::new(),
+            },
+            _ => Vec::new(),
+        };
+        let mut weights: BTreeMap<PathKind, u32> = BTreeMap::new();
+        for hop in hops {
+            if let Some(kind) = self.path(&hop) {
+                *weights.entry(kind).or_default() += u32::from(hop.weight);
+            }
+        }
+        if weights.is_empty() {
+            weights.insert(PathKind::Drop, 1);
+        }
+        let alone = weights.len() == 1;
+        weights
+            .into_iter()
+            .map(|(kind, weight)| Path { kind, weight: if alone { 1 } else { weight } })
+            .collect()
+    }
+
+    fn path(&self, hop: &Hop) -> Option<PathKind> {
+        let device = self.links.get(&hop.oif)?;
+        let gateway = hop.gateway.map(|gateway| gateway.to_canonical());
+        let port_of = |link: &Link| match link.kind {
+            Kind::Vxlan(vxlan) if link.master == hop.oif && device.kind == Kind::Bridge => {
+                Some((link.index, vxlan.vni))
+            }
+            _ => None,
+        };
+        let vni =
+            self.links.values().find_map(port_of).filter(|(_, vni)| self.topology.vnis.contains_key(vni));
+        if let Some(port) = self.topology.ports.get(&device.name) {
+            return Some(match gateway {
+                Some(gateway) => PathKind::Adjacent { port: port.id, gateway },
+                None => PathKind::Connected { port: port.id },
+            });
+        }
+        let (Some((vxlan, vni)), Some(vtep)) = (vni, gateway) else { return Some(PathKind::Local) };
+        let neighbor = self.neighbors.get(&(hop.oif, vtep)).filter(|known| known.state & 0xde != 0);
+        let behind = || self.macs.iter().find(|(_, of)| **of == vtep && vxlan == 4).map(|(mac, _)| *mac);
+        let router_mac = neighbor.and_then(|known| known.mac).or_else(behind);
+        Some(PathKind::Vxlan { vni, vtep, router_mac })
+    }
+}

@@ -1,0 +1,73 @@
+//! Wires the parts together.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, setns};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::{bridge, dataplane, fpm, mirror, shadow, upkeep};
+
+/// Chunks of events between two parts. Each chunk is up to some thousand messages.
+const QUEUE: usize = 16;
+
+/// Enters a network namespace. Call it before there are other threads: it moves the calling one only.
+///
+/// # Errors
+/// When it does not exist or may not be entered.
+pub fn enter_namespace(path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Namespace { path: path.to_owned(), source };
+    let namespace = File::open(path).map_err(failed)?;
+    setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))
+}
+
+/// Runs until SIGTERM or SIGINT. The dataplane forwards on with what it has.
+///
+/// # Errors
+/// When the kernel or the FPM port is out of reach.
+pub async fn run(config: Config) -> Result<(), Error> {
+    let netlink = |doing| move |source| Error::Netlink { doing, source };
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(netlink("open a socket"))?;
+    tokio::spawn(connection);
+    let (topology, topology_receiver) = watch::channel(None);
+    let changed = Arc::new(Notify::new());
+    tokio::spawn(shadow::run(handle.clone(), topology_receiver, Arc::clone(&changed)));
+
+    let (upkeep_sender, upkeep_receiver) = mpsc::channel(1);
+    tokio::spawn(upkeep::run(handle, upkeep_receiver));
+
+    let listener = fpm::listen(config.fpm_listen).await?;
+    let (fpm_sender, fpm_receiver) = mpsc::channel(QUEUE);
+    tokio::spawn(fpm::serve(listener, fpm_sender));
+
+    let (kernel_sender, kernel_receiver) = mpsc::channel(QUEUE);
+    let mut mirror = tokio::spawn(mirror::run(kernel_sender, Duration::from_secs(config.resync)));
+
+    let (dataplane_sender, dataplane_receiver) = mpsc::channel(QUEUE * 16);
+    tokio::spawn(dataplane::watch(config.dataplane.clone(), dataplane_sender.clone()));
+    tokio::spawn(dataplane::program(config.dataplane.clone(), dataplane_sender));
+
+    tracing::info!(fpm = %config.fpm_listen, dataplane = %config.dataplane.display(), "started");
+    let core = bridge::run(bridge::Wiring {
+        fpm: fpm_receiver,
+        kernel: kernel_receiver,
+        dataplane: dataplane_receiver,
+        topology,
+        changed,
+        upkeep: upkeep_sender,
+    });
+    let mut terminate = signal(SignalKind::terminate()).map_err(netlink("wait for SIGTERM"))?;
+    tokio::select! {
+        () = core => {}
+        outcome = &mut mirror => if let Ok(outcome) = outcome { outcome? },
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    tracing::info!("stopped; the dataplane forwards on with what it has");
+    Ok(())
+}
