@@ -1,0 +1,174 @@
+//! Configuration texts: FRR of spines, kernel PE and hosts, and our nodes' YAML.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use super::plan::{
+    HOST_ASN, Host, KERNEL_PE, KERNEL_PE_ASN, NODE_ASN, SPINES, Vrf, link_pe, link_spine, session_host,
+    session_pe, spine_asn, spine_netns, uplink, vtep,
+};
+
+/// What is common to every `router bgp` of the lab's own FRRs.
+const BGP: &str = " no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n no bgp network import-check\n bgp bestpath as-path multipath-relax\n";
+
+/// A spine: passes everything between the PEs and leaves EVPN next hops alone.
+pub fn spine(spine: u8, pes: &[u8]) -> String {
+    let mut text = format!("hostname {}\nrouter bgp {}\n", spine_netns(spine), spine_asn(spine));
+    let _ = write!(text, " bgp router-id 10.255.0.{spine}\n{BGP}");
+    for &pe in pes {
+        let peer = link_pe(pe, spine);
+        let asn = if pe == KERNEL_PE { KERNEL_PE_ASN } else { NODE_ASN };
+        let _ = writeln!(text, " neighbor {peer} remote-as {asn}\n neighbor {peer} timers connect 2");
+        let _ = writeln!(text, " neighbor {peer} timers 3 15\n neighbor {peer} advertisement-interval 0");
+        if bfd(spine) {
+            let _ = writeln!(text, " neighbor {peer} bfd");
+        }
+    }
+    for (family, keep) in [("ipv4 unicast", false), ("l2vpn evpn", true)] {
+        let _ = writeln!(text, " address-family {family}");
+        for &pe in pes {
+            let peer = link_pe(pe, spine);
+            let _ = writeln!(text, "  neighbor {peer} activate");
+            if keep {
+                let _ = writeln!(text, "  neighbor {peer} attribute-unchanged next-hop");
+            }
+        }
+        let _ = writeln!(text, " exit-address-family");
+    }
+    text
+}
+
+/// Whether sessions with this spine are watched by BFD: with the second one.
+pub fn bfd(spine: u8) -> bool {
+    spine == 2
+}
+
+/// A PE whose dataplane is the Linux kernel.
+pub fn kernel_pe(pe: u8, vrfs: &[Vrf]) -> String {
+    let router_id = vtep(pe);
+    let mut text = String::from("hostname kpe\n");
+    for vrf in vrfs {
+        let _ = writeln!(text, "vrf {}\n vni {}\nexit-vrf", vrf.name, vrf.vni);
+    }
+    let _ = write!(text, "router bgp {KERNEL_PE_ASN}\n bgp router-id {router_id}\n{BGP}");
+    for spine in SPINES {
+        let peer = link_spine(pe, spine);
+        let _ = writeln!(
+            text,
+            " neighbor {peer} remote-as {}\n neighbor {peer} timers connect 2",
+            spine_asn(spine)
+        );
+        let _ = writeln!(text, " neighbor {peer} timers 3 15\n neighbor {peer} advertisement-interval 0");
+        if bfd(spine) {
+            let _ = writeln!(text, " neighbor {peer} bfd");
+        }
+    }
+    let _ = writeln!(text, " address-family ipv4 unicast\n  network {router_id}/32");
+    for spine in SPINES {
+        let _ = writeln!(text, "  neighbor {} activate", link_spine(pe, spine));
+    }
+    let _ = writeln!(text, " exit-address-family\n address-family l2vpn evpn");
+    for spine in SPINES {
+        let _ = writeln!(text, "  neighbor {} activate", link_spine(pe, spine));
+    }
+    let _ = writeln!(text, "  advertise-all-vni\n exit-address-family\nexit");
+    for vrf in vrfs {
+        let _ =
+            write!(text, "router bgp {KERNEL_PE_ASN} vrf {}\n bgp router-id {router_id}\n{BGP}", vrf.name);
+        for family in ["ipv4", "ipv6"] {
+            let _ = writeln!(
+                text,
+                " address-family {family} unicast\n  redistribute connected\n exit-address-family"
+            );
+        }
+        let _ = writeln!(
+            text,
+            " address-family l2vpn evpn\n  advertise ipv4 unicast\n  advertise ipv6 unicast\n exit-address-family\nexit"
+        );
+    }
+    text
+}
+
+/// A host behind a node of ours: announces its prefixes to the node over the host session.
+///
+/// Hosts of all nodes share an AS, so each accepts its own in a path.
+pub fn host(host: Host) -> String {
+    let mut text = format!("hostname {}\nrouter bgp {HOST_ASN}\n", host.name());
+    let _ = write!(text, " bgp router-id {}\n{BGP}", session_host(host)[0]);
+    for peer in session_pe(host.vrf) {
+        let _ = writeln!(text, " neighbor {peer} remote-as {NODE_ASN}\n neighbor {peer} timers connect 2");
+        let _ = writeln!(text, " neighbor {peer} timers 3 15\n neighbor {peer} advertisement-interval 0");
+    }
+    for peer in session_pe(host.vrf) {
+        let (family, prefix, own) = match peer {
+            IpAddr::V4(_) => ("ipv4", format!("10.{}.0.0/24", host.pe), format!("{}/32", host.own_v4())),
+            IpAddr::V6(_) => ("ipv6", format!("fd00:10:{}::/64", host.pe), format!("{}/128", host.own_v6())),
+        };
+        let _ = writeln!(text, " address-family {family} unicast\n  network {prefix}\n  network {own}");
+        let _ =
+            writeln!(text, "  neighbor {peer} activate\n  neighbor {peer} allowas-in\n exit-address-family");
+    }
+    text
+}
+
+/// `node-config.yaml` of a node of ours.
+pub fn node(pe: u8) -> String {
+    format!("nodeIndex:\n  index: {pe}\nnodeName: n{pe}\nlogLevel: info\n")
+}
+
+/// The Underlay of a node of ours: two spines, one of them with BFD.
+pub fn underlay(pe: u8) -> String {
+    let mut text = format!("underlays:\n- asn: {NODE_ASN}\n  routerIDCIDR: 10.0.0.0/24\n");
+    text.push_str("  tunnelEndpoint:\n    cidrs: [100.65.0.0/24]\n  interfaces:\n");
+    for spine in SPINES {
+        let _ = writeln!(
+            text,
+            "  - type: NetworkDevice\n    networkDevice: {{interfaceName: {}}}",
+            uplink(spine)
+        );
+    }
+    text.push_str("  neighbors:\n");
+    for spine in SPINES {
+        let _ = writeln!(text, "  - asn: {}\n    address: {}", spine_asn(spine), link_spine(pe, spine));
+        text.push_str("    holdTimeSeconds: 15\n    keepaliveTimeSeconds: 3\n    connectTimeSeconds: 2\n");
+        if bfd(spine) {
+            text.push_str("    bfd: {}\n");
+        }
+    }
+    text
+}
+
+/// An L3VNI of a node of ours, its host's end in the tenant's namespace.
+pub fn l3vni(pe: u8, vrf: Vrf) -> String {
+    let host = Host { pe, vrf };
+    format!(
+        "l3vnis:\n- name: {name}\n  vrf: {name}\n  vni: {vni}\n  hostSession:\n    asn: {NODE_ASN}\n    hostASN: {HOST_ASN}\n    \
+         netns: /run/netns/{netns}\n    localCIDR: {{ipv4: 192.169.{session}.0/24, ipv6: \"2001:db8:{session:x}::/64\"}}\n",
+        name = vrf.name,
+        vni = vrf.vni,
+        netns = host.name(),
+        session = vrf.session,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::{BLUE, RED};
+    use super::*;
+
+    #[test]
+    fn a_session_subnet_in_yaml_holds_the_addresses_of_the_plan() {
+        for vrf in [RED, BLUE] {
+            let yaml = l3vni(1, vrf);
+            let host = Host { pe: 1, vrf };
+            let [IpAddr::V4(v4), IpAddr::V6(v6)] = session_host(host) else {
+                unreachable!("one of each family")
+            };
+            let [a, b, c, _] = v4.octets();
+            assert!(yaml.contains(&format!("{a}.{b}.{c}.0/24")), "{yaml}");
+            let subnet = v6.to_string();
+            let subnet = subnet.trim_end_matches(|c: char| c != ':');
+            assert!(yaml.contains(&format!("{subnet}/64")), "{subnet} in {yaml}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The lab: two nodes of ours, a kernel PE, two spines and the hosts behind the PEs. See [`plan`] for addresses.
+
+pub mod config;
+pub mod daemon;
+pub mod dataplane;
+pub mod frr;
+pub mod kernel_pe;
+pub mod netns;
+pub mod node;
+pub mod plan;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use daemon::Daemon;
+pub use dataplane::{Counters, Dataplane};
+pub use frr::Frr;
+pub use node::Node;
+
+use self::plan::{
+    GREEN, Host, KERNEL_PE, SPINES, VRFS, Vrf, downlink, link_pe, link_spine, pe_netns, spine_netns, uplink,
+};
+use crate::cli::Request;
+use crate::traffic::who;
+use crate::{Error, Result};
+
+/// Everything that runs.
+#[derive(Debug)]
+pub struct Lab {
+    /// `n1` and `n2`.
+    pub nodes: [Node; 2],
+    /// The kernel PE's FRR.
+    pub kernel_pe: Frr,
+    /// The spines' FRRs, by number less one.
+    pub spines: Vec<Frr>,
+    /// FRRs of the hosts behind our nodes.
+    pub hosts: Vec<(Host, Frr)>,
+    /// Where logs go.
+    pub logs: PathBuf,
+}
+
+impl Lab {
+    /// Builds the lab from nothing, telling `say` what it is about to do. Returns when all processes run; BGP comes up by itself.
+    ///
+    /// # Errors
+    /// With the first thing that fails.
+    pub fn start(dir: &Path, request: &Request, mut say: impl FnMut(&str)) -> Result<Self> {
+        let logs = dir.join("logs");
+        fs::create_dir_all(&logs).map_err(Error::file("cannot make", &logs))?;
+        say("network namespaces and links");
+        wire()?;
+        let mut spines = Vec::new();
+        for spine in SPINES {
+            say(&format!("{}: FRR (AS {})", spine_netns(spine), plan::spine_asn(spine)));
+            let name = spine_netns(spine);
+            let mut frr =
+                Frr::new(&name, &name, None, &logs).with("zebra", &[]).with("bgpd", &[]).with("bfdd", &[]);
+            frr.start()?;
+            frr.load(&config::spine(spine, &[1, 2, KERNEL_PE]))?;
+            spines.push(frr);
+        }
+        say("kpe: FRR, the Linux kernel forwards");
+        kernel_pe::devices(KERNEL_PE, &VRFS)?;
+        let kernel_pe = kernel_pe::start(KERNEL_PE, &VRFS, &logs)?;
+        let mut nodes = Vec::new();
+        for pe in [1, 2] {
+            say(&format!("n{pe}: pe-dataplane, FRR {:?}, frr-bridge, pe-controller", request.frr));
+            nodes.push(Node::start(pe, &VRFS, request, &logs)?);
+        }
+        let mut hosts = Vec::new();
+        for vrf in VRFS {
+            for pe in [1, 2] {
+                let host = Host { pe, vrf };
+                say(&format!("{}: FRR as the host's BGP speaker", host.name()));
+                hosts.push((host, start_host(host, &logs)?));
+            }
+            for host in plan::hosts(vrf) {
+                who::serve(host)?;
+            }
+        }
+        let nodes: [Node; 2] =
+            nodes.try_into().map_err(|_| Error::unexpected("there are two nodes in the lab"))?;
+        Ok(Self { nodes, kernel_pe, spines, hosts, logs })
+    }
+
+    /// A node by number.
+    pub fn node(&self, pe: u8) -> &Node {
+        &self.nodes[usize::from(pe - 1)]
+    }
+
+    /// The same, to stop and start its processes.
+    pub fn node_mut(&mut self, pe: u8) -> &mut Node {
+        &mut self.nodes[usize::from(pe - 1)]
+    }
+
+    /// The FRR of a host.
+    ///
+    /// # Errors
+    /// When that host has none.
+    pub fn host(&self, wanted: Host) -> Result<&Frr> {
+        self.hosts
+            .iter()
+            .find(|(host, _)| *host == wanted)
+            .map(|(_, frr)| frr)
+            .ok_or_else(|| Error::unexpected(format!("{} has no FRR", wanted.name())))
+    }
+
+    /// All processes that should run do.
+    ///
+    /// # Errors
+    /// Naming those that ended.
+    pub fn alive(&mut self) -> Result<()> {
+        let mut ended: Vec<String> = self.nodes.iter_mut().flat_map(Node::ended).collect();
+        ended.extend(self.kernel_pe.ended());
+        ended.extend(self.spines.iter_mut().flat_map(Frr::ended));
+        ended.extend(self.hosts.iter_mut().flat_map(|(_, frr)| frr.ended()));
+        if ended.is_empty() { Ok(()) } else { Err(Error::unexpected(ended.join("; "))) }
+    }
+}
+
+/// Namespaces, and veth links from every PE to every spine.
+fn wire() -> Result<()> {
+    let mut names: Vec<String> = SPINES.map(spine_netns).into();
+    for pe in [1, 2, KERNEL_PE] {
+        names.push(pe_netns(pe));
+        if pe != KERNEL_PE {
+            names.push(node::router_netns(pe));
+        }
+        for vrf in [VRFS.as_slice(), &[GREEN]].concat() {
+            names.push(Host { pe, vrf }.name());
+        }
+    }
+    netns::create(&names)?;
+    for spine in SPINES {
+        let name = spine_netns(spine);
+        netns::sysctl(&name, "net/ipv4/ip_forward", "1")?;
+        let mut text = String::new();
+        for pe in [1, 2, KERNEL_PE] {
+            let down = downlink(pe);
+            text += &format!(
+                "link add {down} mtu 1600 type veth peer name {up} mtu 1600 netns {netns}\n\
+                 addr add {address}/24 dev {down}\nlink set {down} up\n",
+                up = uplink(spine),
+                netns = pe_netns(pe),
+                address = link_spine(pe, spine),
+            );
+        }
+        netns::ip_batch(Some(&name), &text)?;
+        for pe in [1, 2] {
+            // A dataplane that reads raw frames from a veth would otherwise see checksums that nobody has completed yet.
+            netns::run(&name, "ethtool", &["-K", &downlink(pe), "tx", "off"])?;
+        }
+    }
+    for spine in SPINES {
+        let nic = uplink(spine);
+        let text = format!("addr add {}/24 dev {nic}\nlink set {nic} up\n", link_pe(KERNEL_PE, spine));
+        netns::ip_batch(Some(&pe_netns(KERNEL_PE)), &text)?;
+    }
+    Ok(())
+}
+
+/// Addresses of a host behind a node of ours, and its BGP speaker.
+///
+/// # Errors
+/// When something does not come up.
+pub fn start_host(host: Host, logs: &Path) -> Result<Frr> {
+    let name = host.name();
+    netns::ip_batch(
+        Some(&name),
+        &format!(
+            "addr add {}/24 dev lo\naddr add {}/64 dev lo\naddr add {}/32 dev lo\naddr add {}/128 dev lo\n",
+            host.v4(),
+            host.v6(),
+            host.own_v4(),
+            host.own_v6()
+        ),
+    )?;
+    let mut frr = Frr::new(&name, &name, None, logs).with("zebra", &[]).with("bgpd", &[]);
+    frr.start()?;
+    frr.load(&config::host(host))?;
+    Ok(frr)
+}
+
+/// The tenants of the standing lab and the third one.
+pub fn all_vrfs() -> [Vrf; 3] {
+    [VRFS[0], VRFS[1], GREEN]
+}
