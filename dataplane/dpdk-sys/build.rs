@@ -20,6 +20,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_dev_remove",
     "rte_eth_dev_get_port_by_name",
     "rte_eth_dev_socket_id",
+    "rte_eth_dev_adjust_nb_rx_tx_desc",
     "rte_eth_dev_start",
     "rte_eth_dev_stop",
     "rte_eth_dev_close",

@@ -13,6 +13,7 @@
     clippy::undocumented_unsafe_blocks,
     clippy::use_self,
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     clippy::semicolon_if_nothing_returned
 )]
 

@@ -1,0 +1,210 @@
+//! What can become a port, and how it is named to DPDK.
+
+use std::{ffi::CString, fmt::Write as _, path::Path};
+
+use dpdk_sys as sys;
+use nix::errno::Errno;
+
+use super::{AfPacket, Opened, PciAddress, af_packet::Ring, tap};
+use crate::{Error, error::errno_of};
+
+/// A device that can be probed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    name: String,
+    arguments: String,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    AfPacket { interface: String, queues: u16, ring: Ring },
+    Tap,
+}
+
+/// What a port has besides its DPDK device.
+#[derive(Debug)]
+pub(crate) enum Backend {
+    Plain,
+    AfPacket(AfPacket),
+    Tap,
+}
+
+impl Device {
+    /// A NIC or virtual function on vfio-pci, or one whose driver shares it with the kernel (mlx5).
+    pub fn pci(address: PciAddress) -> Self {
+        Self { name: address.to_string(), arguments: String::new(), kind: Kind::Plain }
+    }
+
+    /// A Linux interface, through a packet socket (`net_af_packet`). One queue pair and the usual Ethernet frames unless
+    /// told otherwise.
+    ///
+    /// Two things of the driver are undone. It puts its sockets into a fan-out group that reassembles IPv4 fragments,
+    /// even with one queue; a router must not, and the result would not fit the ring. And it receives what the kernel
+    /// sends by the interface. So each socket is replaced, before anything is received, by one without either. GRO and LRO
+    /// of the interface, which would merge packets likewise, are off while the port is open.
+    pub fn af_packet(interface: &str) -> Self {
+        let kind =
+            Kind::AfPacket { interface: interface.to_owned(), queues: 1, ring: Ring::for_frames_of(1518) };
+        Self { name: format!("net_af_packet_{interface}"), arguments: String::new(), kind }
+    }
+
+    /// A TAP (`net_tap`) of that name, created unless it exists. One that exists is persistent and was created with
+    /// `IFF_TAP | IFF_MULTI_QUEUE` and without `IFF_NO_PI`; it stays up when the port closes.
+    ///
+    /// The driver gives the TAP a MAC of its own making unless [`mac`](Self::mac) says one.
+    ///
+    /// Its signals are not used: it would have the kernel send one for every packet, which interrupts system calls of all
+    /// threads, can lose a wake-up when two are handled at once, and ends the process when their queue overflows.
+    pub fn tap(interface: &str) -> Self {
+        Self {
+            name: format!("net_tap_{interface}"),
+            arguments: format!(",iface={interface},persist"),
+            kind: Kind::Tap,
+        }
+    }
+
+    /// Receives nothing, sends everything into nothing (`net_null`, with `no-rx`).
+    pub fn null(id: &str) -> Self {
+        Self::virtual_device("net_null", id, "no-rx=1")
+    }
+
+    /// Receives what is sent to it (`net_ring`).
+    pub fn ring(id: &str) -> Self {
+        Self::virtual_device("net_ring", id, "")
+    }
+
+    /// Receives the packets of a capture file again and again, as fast as they are polled, and sends everything into
+    /// nothing (`net_pcap`, `infinite_rx`).
+    pub fn endless_pcap(id: &str, capture: &Path) -> Self {
+        Self::virtual_device(
+            "net_pcap",
+            id,
+            &format!("rx_pcap={},infinite_rx=1,tx_drop=1", capture.display()),
+        )
+    }
+
+    /// Any other virtual device: its driver, a name for it, and the driver's arguments (may be empty).
+    pub fn virtual_device(driver: &str, id: &str, arguments: &str) -> Self {
+        let arguments = if arguments.is_empty() { String::new() } else { format!(",{arguments}") };
+        Self { name: format!("{driver}_{id}"), arguments, kind: Kind::Plain }
+    }
+
+    /// Adds arguments of the driver, `key=value,...`; none when empty.
+    #[must_use]
+    pub fn arguments(mut self, arguments: &str) -> Self {
+        if !arguments.is_empty() {
+            self.arguments.push(',');
+            self.arguments.push_str(arguments);
+        }
+        self
+    }
+
+    /// The MAC address of a TAP, as the host sees it. Other devices keep theirs: see [`Port::set_mac`](super::Port::set_mac).
+    #[must_use]
+    pub fn mac(mut self, mac: [u8; 6]) -> Self {
+        if self.kind == Kind::Tap {
+            let [a, b, c, d, e, f] = mac;
+            // Writing to a string cannot fail.
+            let _ = write!(self.arguments, ",mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+        }
+        self
+    }
+
+    /// Queue pairs of a packet socket, 1 or more, over which the kernel spreads flows. Other devices take theirs from
+    /// [`PortConfig`](super::PortConfig).
+    #[must_use]
+    pub fn queues(mut self, count: u16) -> Self {
+        if let Kind::AfPacket { queues, .. } = &mut self.kind {
+            *queues = count.max(1);
+        }
+        self
+    }
+
+    /// The largest MTU a packet socket will have, bytes; its ring is made for that. Above 1964 the mempool's buffers must
+    /// be larger than usual: see [`data_room`](Self::data_room).
+    #[must_use]
+    pub fn max_mtu(mut self, mtu: u16) -> Self {
+        if let Kind::AfPacket { ring, .. } = &mut self.kind {
+            *ring = Ring::for_frames_of(u32::from(mtu) + super::FRAME_OVERHEAD);
+        }
+        self
+    }
+
+    /// Bytes that the mempool's buffers need at least for this device, headroom included.
+    pub fn data_room(&self) -> u32 {
+        match &self.kind {
+            Kind::AfPacket { ring, .. } => ring.data_room(),
+            Kind::Plain | Kind::Tap => u32::from(crate::Mbuf::HEADROOM) + 1518,
+        }
+    }
+
+    /// Its name among DPDK's devices.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What EAL is told: name and arguments.
+    pub fn to_argument(&self) -> String {
+        let mut text = format!("{}{}", self.name, self.arguments);
+        if let Kind::AfPacket { interface, queues, ring } = &self.kind {
+            // Writing to a string cannot fail.
+            let _ = write!(text, ",iface={interface},qpairs={queues},{ring}");
+        }
+        text
+    }
+}
+
+pub(super) fn open(device: &Device) -> Result<Opened, Error> {
+    match &device.kind {
+        Kind::Plain => Opened::new(probe(device)?, device.name.clone(), Backend::Plain),
+        Kind::Tap => {
+            let _signals = tap::without_rx_signals();
+            Opened::new(probe(device)?, device.name.clone(), Backend::Tap)
+        }
+        Kind::AfPacket { interface, queues, ring } => {
+            let before = AfPacket::prepare(interface)?;
+            let id = probe(device)?;
+            // From here on the device closes by itself when something fails.
+            let mut opened = Opened::new(id, device.name.clone(), Backend::Plain)?;
+            let sockets =
+                before.adopt(*queues, *ring).map_err(|errno| opened.error("replacing the sockets", errno))?;
+            opened.backend = Backend::AfPacket(sockets);
+            Ok(opened)
+        }
+    }
+}
+
+/// The number of the port.
+fn probe(device: &Device) -> Result<u16, Error> {
+    let argument = device.to_argument();
+    let c_argument =
+        CString::new(argument.as_str()).map_err(|_| Error::NulByte { argument: argument.clone() })?;
+    // Devices that were allowed on EAL's command line are probed already.
+    if let Some(id) = port_by_name(&device.name)? {
+        // Ours, though: two owners of one device would be two owners of its queues.
+        return if super::claim(id) {
+            Ok(id)
+        } else {
+            Err(Error::Probe { device: argument, errno: Errno::EBUSY })
+        };
+    }
+    // SAFETY: EAL runs; the text outlives the call, which copies it.
+    let ret = unsafe { sys::rte_dev_probe(c_argument.as_ptr()) };
+    if ret != 0 {
+        return Err(Error::Probe { device: argument, errno: errno_of(ret) });
+    }
+    match port_by_name(&device.name)? {
+        Some(id) if super::claim(id) => Ok(id),
+        _ => Err(Error::NoPort { device: device.name.clone() }),
+    }
+}
+
+fn port_by_name(name: &str) -> Result<Option<u16>, Error> {
+    let c_name = CString::new(name).map_err(|_| Error::NulByte { argument: name.to_owned() })?;
+    let mut id = 0;
+    // SAFETY: EAL runs; the number is ours to write.
+    let ret = unsafe { sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) };
+    Ok((ret == 0).then_some(id))
+}

@@ -1,0 +1,178 @@
+//! A Linux interface, asked and told through a socket that stays in the interface's network namespace.
+
+use std::{
+    ffi::CString,
+    mem::MaybeUninit,
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{AddressFamily, SockFlag, SockType, socket},
+};
+
+// From linux/sockios.h and linux/ethtool.h, which libc does not bind.
+const ETHTOOL_GSET: u32 = 0x01;
+const ETHTOOL_GGRO: u32 = 0x2b;
+const ETHTOOL_SGRO: u32 = 0x2c;
+const ETHTOOL_GFLAGS: u32 = 0x25;
+const ETHTOOL_SFLAGS: u32 = 0x26;
+const ETH_FLAG_LRO: u32 = 1 << 15;
+
+/// A Linux interface. Known by its index, so that renaming it does no harm.
+#[derive(Debug)]
+pub(super) struct Interface {
+    socket: OwnedFd,
+    index: i32,
+}
+
+/// What merges packets on their way in, and was on before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Merging {
+    gro: bool,
+    lro: bool,
+}
+
+impl Interface {
+    /// Finds it in the calling thread's network namespace.
+    pub(super) fn find(name: &str) -> Result<Self, Errno> {
+        let c_name = CString::new(name).map_err(|_| Errno::EINVAL)?;
+        let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+        // SAFETY: reads a string that outlives the call.
+        let index = unsafe { libc::if_nametoindex(c_name.as_ptr()) };
+        match i32::try_from(index) {
+            Ok(0) | Err(_) => Err(Errno::ENODEV),
+            Ok(index) => Ok(Self { socket, index }),
+        }
+    }
+
+    pub(super) fn index(&self) -> i32 {
+        self.index
+    }
+
+    fn ioctl<T>(&self, request: libc::c_ulong, argument: &mut T) -> Result<(), Errno> {
+        // SAFETY: the callers pass the structure that belongs to the request.
+        let ret = unsafe { libc::ioctl(self.socket.as_raw_fd(), request, std::ptr::from_mut(argument)) };
+        Errno::result(ret).map(drop)
+    }
+
+    /// A request that carries its name as it is now.
+    fn request(&self) -> Result<libc::ifreq, Errno> {
+        // SAFETY: a structure of numbers and bytes, for which zero is a value.
+        let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
+        request.ifr_ifru.ifru_ifindex = self.index;
+        self.ioctl(libc::SIOCGIFNAME, &mut request)?;
+        Ok(request)
+    }
+
+    pub(super) fn mac(&self) -> Result<[u8; 6], Errno> {
+        let mut request = self.request()?;
+        self.ioctl(libc::SIOCGIFHWADDR, &mut request)?;
+        // SAFETY: the call filled this member of the union.
+        let bytes = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
+        Ok(std::array::from_fn(|index| bytes[index].cast_unsigned()))
+    }
+
+    pub(super) fn mtu(&self) -> Result<u16, Errno> {
+        let mut request = self.request()?;
+        self.ioctl(libc::SIOCGIFMTU, &mut request)?;
+        // SAFETY: the call filled this member of the union.
+        let mtu = unsafe { request.ifr_ifru.ifru_mtu };
+        Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
+    }
+
+    pub(super) fn set_mtu(&self, mtu: u16) -> Result<(), Errno> {
+        if self.mtu()? == mtu {
+            return Ok(());
+        }
+        let mut request = self.request()?;
+        request.ifr_ifru.ifru_mtu = mtu.into();
+        self.ioctl(libc::SIOCSIFMTU, &mut request)
+    }
+
+    fn flags(&self) -> Result<i32, Errno> {
+        let mut request = self.request()?;
+        self.ioctl(libc::SIOCGIFFLAGS, &mut request)?;
+        // SAFETY: the call filled this member of the union.
+        Ok(unsafe { request.ifr_ifru.ifru_flags }.into())
+    }
+
+    /// Up, and its link too.
+    pub(super) fn running(&self) -> Result<bool, Errno> {
+        let both = libc::IFF_UP | libc::IFF_RUNNING;
+        Ok(self.flags()? & both == both)
+    }
+
+    pub(super) fn set_promiscuous(&self, on: bool) -> Result<(), Errno> {
+        let flags = self.flags()?;
+        let wanted = if on { flags | libc::IFF_PROMISC } else { flags & !libc::IFF_PROMISC };
+        if wanted == flags {
+            return Ok(());
+        }
+        let mut request = self.request()?;
+        // The kernel's flags of this call are 16 bits wide.
+        #[expect(clippy::cast_possible_truncation)]
+        {
+            request.ifr_ifru.ifru_flags = wanted as libc::c_short;
+        }
+        self.ioctl(libc::SIOCSIFFLAGS, &mut request)
+    }
+
+    /// Mbit/s.
+    pub(super) fn speed(&self) -> Option<u32> {
+        // struct ethtool_cmd: command, supported, advertising, then the lower 16 bits of the speed; the upper are in the
+        // eighth word. 44 bytes.
+        let mut command = [0_u32; 11];
+        command[0] = ETHTOOL_GSET;
+        self.ethtool(command.as_mut_ptr().cast()).ok()?;
+        let speed = (command[3] & 0xffff) | ((command[7] & 0xffff) << 16);
+        // SPEED_UNKNOWN in either width.
+        Some(speed).filter(|&speed| speed != 0 && speed != u32::MAX && speed != 0xffff)
+    }
+
+    /// Stops what merges packets on their way in, and says what was on.
+    pub(super) fn stop_merging(&self) -> Merging {
+        let gro = self.value(ETHTOOL_GGRO).is_ok_and(|on| on != 0);
+        let flags = self.value(ETHTOOL_GFLAGS).unwrap_or(0);
+        let lro = flags & ETH_FLAG_LRO != 0;
+        self.set_merging(Merging { gro, lro }, false);
+        Merging { gro, lro }
+    }
+
+    pub(super) fn resume_merging(&self, merging: Merging) {
+        self.set_merging(merging, true);
+    }
+
+    fn set_merging(&self, which: Merging, on: bool) {
+        let mut result = Ok(());
+        if which.gro {
+            result = result.and(self.set_value(ETHTOOL_SGRO, on.into()));
+        }
+        if which.lro {
+            let set = |flags| {
+                self.set_value(ETHTOOL_SFLAGS, if on { flags | ETH_FLAG_LRO } else { flags & !ETH_FLAG_LRO })
+            };
+            result = result.and(self.value(ETHTOOL_GFLAGS).and_then(set));
+        }
+        if let Err(errno) = result.or_else(|errno| if errno == Errno::ENODEV { Ok(()) } else { Err(errno) }) {
+            tracing::warn!(index = self.index, on, %errno, "cannot switch GRO and LRO of the interface");
+        }
+    }
+
+    fn value(&self, command: u32) -> Result<u32, Errno> {
+        let mut words = [command, 0];
+        self.ethtool(words.as_mut_ptr().cast())?;
+        Ok(words[1])
+    }
+
+    fn set_value(&self, command: u32, value: u32) -> Result<(), Errno> {
+        let mut words = [command, value];
+        self.ethtool(words.as_mut_ptr().cast())
+    }
+
+    fn ethtool(&self, data: *mut libc::c_char) -> Result<(), Errno> {
+        let mut request = self.request()?;
+        request.ifr_ifru.ifru_data = data;
+        self.ioctl(libc::SIOCETHTOOL, &mut request)
+    }
+}

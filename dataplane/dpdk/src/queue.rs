@@ -1,0 +1,161 @@
+//! Queues of a started port.
+
+use std::{
+    cell::Cell,
+    marker::PhantomData,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+};
+
+use dpdk_sys as sys;
+
+use crate::{
+    Burst,
+    port::{Shared, WaitFd},
+};
+
+/// The receiving side of one queue. Owned by one thread at a time; dropping it gives it back to its port.
+#[derive(Debug)]
+pub struct RxQueue {
+    port: u16,
+    queue: u16,
+    may_chain: bool,
+    chained: u64,
+    wait: Option<WaitFd>,
+    shared: Arc<Shared>,
+    _one_thread_at_a_time: PhantomData<Cell<()>>,
+}
+
+impl RxQueue {
+    pub(crate) fn new(shared: Arc<Shared>, queue: u16, wait: Option<WaitFd>, may_chain: bool) -> Self {
+        let port = shared.id();
+        Self { port, queue, may_chain, chained: 0, wait, shared, _one_thread_at_a_time: PhantomData }
+    }
+
+    /// Adds what has arrived to `burst`, as far as there is room, and says how many packets that were.
+    #[inline]
+    pub fn receive<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
+        let before = burst.len();
+        let spare = burst.spare();
+        // A burst has at most 65535 slots.
+        #[expect(clippy::cast_possible_truncation)]
+        let room = spare.len() as u16;
+        // SAFETY: the port is started until all its queues are dropped; `&mut self` of the one owner means that no
+        // other thread polls this queue; `spare` has room for that many pointers.
+        let count = unsafe { sys::shim_eth_rx_burst(self.port, self.queue, spare.as_mut_ptr().cast(), room) };
+        // SAFETY: the driver has written `count` mbufs and gave them up.
+        unsafe { burst.grow(usize::from(count)) };
+        if self.may_chain {
+            self.drop_chained(burst, before);
+        }
+        burst.len() - before
+    }
+
+    /// Packets larger than one buffer that the driver chained, and that were dropped therefore.
+    pub fn chained(&self) -> u64 {
+        self.chained
+    }
+
+    #[cold]
+    fn drop_chained<const N: usize>(&mut self, burst: &mut Burst<N>, before: usize) {
+        let mut index = before;
+        while let Some(packet) = burst.get(index) {
+            if packet.is_chained() {
+                self.chained += 1;
+                drop(burst.swap_remove(index));
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// Number of the DPDK port, which [`Mbuf::port`](crate::Mbuf::port) repeats.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Number of the queue in its port.
+    pub fn queue(&self) -> u16 {
+        self.queue
+    }
+
+    /// Name of the DPDK device.
+    pub fn device(&self) -> &str {
+        self.shared.device()
+    }
+
+    /// A descriptor that polls readable (level-triggered) while packets wait in this queue. `None` when the driver has
+    /// none: poll such a queue with short sleeps.
+    ///
+    /// Call [`arm`](Self::arm) before sleeping on it and [`disarm`](Self::disarm) after each wake-up. Take it out of epoll
+    /// before dropping the queue.
+    pub fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.wait.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Makes [`wait_fd`](Self::wait_fd) report packets that arrive from now on. Packets may have arrived before:
+    /// [`receive`](Self::receive) once more after arming, and sleep only when that was empty.
+    pub fn arm(&mut self) {
+        if let Some(wait) = &self.wait {
+            wait.arm(self.port, self.queue);
+        }
+    }
+
+    /// Acknowledges a wake-up by [`wait_fd`](Self::wait_fd), including one by an error of the device (its link went
+    /// down), which would wake again and again otherwise.
+    pub fn disarm(&mut self) {
+        if let Some(wait) = &self.wait {
+            wait.disarm(self.port, self.queue);
+        }
+    }
+}
+
+/// The sending side of one queue. Owned by one thread at a time; dropping it gives it back to its port.
+#[derive(Debug)]
+pub struct TxQueue {
+    port: u16,
+    queue: u16,
+    shared: Arc<Shared>,
+    _one_thread_at_a_time: PhantomData<Cell<()>>,
+}
+
+impl TxQueue {
+    pub(crate) fn new(shared: Arc<Shared>, queue: u16) -> Self {
+        let port = shared.id();
+        Self { port, queue, shared, _one_thread_at_a_time: PhantomData }
+    }
+
+    /// Hands the packets of `burst` to the device, in order, and says how many it accepted. Those leave the burst; the
+    /// others, for which the device has no room now, stay in it: try again, or drop them and count.
+    #[inline]
+    pub fn send<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
+        // A burst has at most 65535 slots.
+        #[expect(clippy::cast_possible_truncation)]
+        let len = burst.len() as u16;
+        if len == 0 {
+            return 0;
+        }
+        // SAFETY: the port is started until all its queues are dropped; `&mut self` of the one owner means that no
+        // other thread sends on this queue; the burst owns its packets.
+        let count = unsafe { sys::shim_eth_tx_burst(self.port, self.queue, burst.as_mut_ptr().cast(), len) };
+        let count = usize::from(count);
+        // SAFETY: the driver owns the first `count` packets now.
+        unsafe { burst.give_up(count) };
+        count
+    }
+
+    /// Number of the DPDK port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Number of the queue in its port.
+    pub fn queue(&self) -> u16 {
+        self.queue
+    }
+
+    /// Name of the DPDK device.
+    pub fn device(&self) -> &str {
+        self.shared.device()
+    }
+}
