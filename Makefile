@@ -1,0 +1,48 @@
+# What one does with this tree. `make help` lists it.
+
+# Which FRR the nodes of the lab run: 8.4 (Debian 12's own), 10.3 or 10.7 (in a chroot that is made when missing).
+FRR ?= 8.4
+# For `make demo`: 1 leaves the lab running.
+KEEP ?=
+# For `make fuzz`: minutes per target.
+MINUTES ?= 1
+# For `make e2e`: which tests, by a part of their name.
+TEST ?=
+CARGO ?= cargo
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# With two libclangs installed bindgen would take the newest with the other's headers.
+export LIBCLANG_PATH ?= $(patsubst %/,%,$(dir $(firstword $(wildcard /usr/lib/llvm-14/lib/libclang.so.1 /usr/lib/llvm-*/lib/libclang.so.1))))
+
+.PHONY: help deps build lint unit e2e test demo bench fuzz frr
+
+help:
+	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+deps: ## install the Debian packages that are missing
+	@tests/scripts/deps.sh
+
+frr: deps
+	@case $(FRR) in 8.4) ;; *) tests/scripts/frr-chroot.sh $(FRR) >/dev/null ;; esac
+
+build: deps ## build all programs
+	$(CARGO) build --workspace --bins
+
+lint: deps ## rustfmt and clippy; warnings are errors
+	@tests/scripts/components.sh
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+unit: build ## unit, property and integration tests
+	$(CARGO) test --workspace
+
+e2e: build frr ## end-to-end tests, e.g. make e2e TEST=traceroute FRR=10.3
+	$(TARGET)/debug/e2e test --frr $(FRR) -- $(TEST)
+
+test: lint unit e2e ## every test, after formatting and lints
+
+demo: build frr ## two nodes, a kernel PE, two spines; KEEP=1 leaves them running
+	$(TARGET)/debug/e2e demo --frr $(FRR) $(if $(filter-out 0,$(KEEP)),--keep)
+
+fuzz: deps ## every fuzz target for MINUTES=n
+	@tests/scripts/fuzz.sh $(MINUTES)
