@@ -39,7 +39,7 @@ pub fn run(dir: &Path) -> Result<ExitCode> {
             Err(error) => return Err(Error::system("cannot power off")(error)),
         }
     }
-    code.map(|code| ExitCode::from(code))
+    code.map(ExitCode::from)
 }
 
 fn serve(dir: &Path, request: &Request) -> Result<u8> {

@@ -11,6 +11,7 @@ pub mod demo;
 pub mod error;
 pub mod init;
 pub mod lab;
+pub mod load;
 pub mod remote;
 pub mod scenarios;
 pub mod traffic;

@@ -72,7 +72,7 @@ impl Frr {
         fs::create_dir_all(&run).map_err(Error::file("cannot make", &run))?;
         let empty = run.join("empty.conf");
         fs::write(&empty, "").map_err(Error::file("cannot write", &empty))?;
-        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        let root = self.root.as_deref().unwrap_or_else(|| Path::new("/"));
         let (user, group) = frr_user(root)?;
         for path in [Path::new("/run/frr"), &run, &empty] {
             std::os::unix::fs::chown(path, Some(user), Some(group))

@@ -1,11 +1,11 @@
 //! The end-to-end tests. One lab serves them all, in the order given here; each leaves it as it found it.
 
-// mod bgp;
-// mod fastpath;
-// mod icmp;
-// mod input;
+mod bgp;
+mod fastpath;
+mod icmp;
+mod input;
 mod reach;
-// mod restart;
+mod restart;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -27,22 +27,22 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("sessions_come_up_and_all_hosts_of_a_vrf_reach_each_other", reach::hosts_of_a_vrf),
     ("hosts_of_different_vrfs_never_meet", reach::walls),
     ("an_address_without_a_route_is_dropped_in_its_vrf", reach::no_route),
-    //    ("type5_routes_appear_and_are_withdrawn_everywhere", bgp::type5),
-    //    ("traffic_takes_the_fast_path", fastpath::counters),
-    //    ("both_spines_carry_traffic", fastpath::both_spines),
-    //    ("traceroute_shows_the_pe", icmp::traceroute),
-    //    ("a_too_big_packet_brings_back_the_mtu", icmp::too_big),
-    //    ("no_outer_packet_is_fragmented", icmp::no_outer_fragments),
-    //    ("an_idle_node_does_not_burn_its_cpu", fastpath::idle),
-    //    ("pectl_prints_json_and_explains_routes", fastpath::pectl),
-    //    ("a_wrong_object_is_reported_and_the_others_applied", input::wrong_objects),
-    //    ("a_missing_interface_is_reported_retried_and_shown", input::missing_interface),
-    //    ("garbage_frames_are_counted_and_dropped", input::garbage_frames),
-    //    ("garbage_on_fpm_and_grpc_ends_only_its_connection", input::garbage_connections),
-    //    ("a_second_l3vni_resets_no_session_and_loses_no_packet", bgp::add_vni),
-    //    ("killing_frr_bridge_loses_no_packet", restart::bridge),
-    //    ("killing_pe_controller_loses_no_packet", restart::controller),
-    //    ("a_lost_spine_link_moves_traffic_and_no_prefix", fastpath::spine_link),
+    ("type5_routes_appear_and_are_withdrawn_everywhere", bgp::type5),
+    ("traffic_takes_the_fast_path", fastpath::counters),
+    ("both_spines_carry_traffic", fastpath::both_spines),
+    ("traceroute_shows_the_pe", icmp::traceroute),
+    ("a_too_big_packet_brings_back_the_mtu", icmp::too_big),
+    ("no_outer_packet_is_fragmented", icmp::no_outer_fragments),
+    ("an_idle_node_does_not_burn_its_cpu", fastpath::idle),
+    ("pectl_prints_json_and_explains_routes", fastpath::pectl),
+    ("a_wrong_object_is_reported_and_the_others_applied", input::wrong_objects),
+    ("a_missing_interface_is_reported_retried_and_shown", input::missing_interface),
+    ("garbage_frames_are_counted_and_dropped", input::garbage_frames),
+    ("garbage_on_fpm_and_grpc_ends_only_its_connection", input::garbage_connections),
+    ("a_second_l3vni_resets_no_session_and_loses_no_packet", bgp::add_vni),
+    ("killing_frr_bridge_loses_no_packet", restart::bridge),
+    ("killing_pe_controller_loses_no_packet", restart::controller),
+    ("a_lost_spine_link_moves_traffic_and_no_prefix", fastpath::spine_link),
 ];
 
 /// Runs the tests that `args` choose, in `lab`'s world; without one only lists them.

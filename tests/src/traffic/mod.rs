@@ -1,5 +1,6 @@
 //! Traffic of tests, made in this process: a process per ping would cost user-mode Linux 40 ms each.
 
+pub mod frames;
 pub mod ping;
 pub mod stream;
 pub mod who;
