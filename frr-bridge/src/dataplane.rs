@@ -60,8 +60,11 @@ struct Complaint {
 }
 
 impl Complaint {
-    fn about(&mut self, what: &str, error: &dyn std::error::Error) {
-        let text = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+    fn about(&mut self, what: &str, error: &Failure) {
+        let text = match error.downcast_ref::<tonic::Status>() {
+            Some(status) => format!("{}: {}", status.code(), status.message()),
+            None => error.to_string(),
+        };
         if text == self.last {
             tracing::debug!(what, error = text, "still failing");
         } else {
@@ -82,7 +85,7 @@ pub async fn watch(socket: PathBuf, events: mpsc::Sender<Event>) {
                 pause = BACKOFF.0;
                 tracing::warn!("the dataplane closed the topology watch");
             }
-            Err(error) => complaint.about("topology watch", &*error),
+            Err(error) => complaint.about("topology watch", &error),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(BACKOFF.1);
@@ -118,7 +121,7 @@ pub async fn program(socket: PathBuf, events: mpsc::Sender<Event>) {
                 tracing::info!(pause = ?REFUSED_PAUSE, "a new session will state everything again");
                 tokio::time::sleep(REFUSED_PAUSE).await;
             }
-            Err(error) => complaint.about("FIB session", &*error),
+            Err(error) => complaint.about("FIB session", &error),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(BACKOFF.1);

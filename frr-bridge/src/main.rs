@@ -1,5 +1,6 @@
 //! frr-bridge: translates FRR's routes into the dataplane's FIB and the topology into shadow devices.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -21,7 +22,8 @@ fn main() -> ExitCode {
 
 fn start(config: Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log).with_context(|| format!("--log {}", config.log))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     if !config.router_netns.as_os_str().is_empty() {
         run::enter_namespace(&config.router_netns)?;
     }

@@ -226,19 +226,12 @@ impl Groups {
             if state.references > 0 {
                 continue;
             }
-            match state.group {
-                // A connected or local prefix: known by its group only.
-                Some(group) if matches!(state.key, Key::Connected(_) | Key::Local) => {
-                    if self.groups.contains_key(&group) {
-                        continue;
-                    }
+            if let Some(group) = state.group.and_then(|group| self.groups.get_mut(&group)) {
+                // A connected or local prefix has no reference but its group's routes.
+                if matches!(state.key, Key::Connected(_) | Key::Local) {
+                    continue;
                 }
-                Some(group) => {
-                    if let Some(group) = self.groups.get_mut(&group) {
-                        group.keys.remove(&id);
-                    }
-                }
-                None => {}
+                group.keys.remove(&id);
             }
             self.ids.remove(&state.key);
             self.keys.remove(&id);

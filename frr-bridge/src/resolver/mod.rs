@@ -159,11 +159,12 @@ impl Resolver {
                 self.macs.insert((ifindex, mac), (vtep, self.epoch));
                 self.dirty.all_groups = true;
             }
-            Message::DelMac(MacEntry { ifindex, mac, vtep }) => {
-                if self.macs.get(&(ifindex, mac)).is_some_and(|(known, _)| *known == vtep) {
-                    self.macs.remove(&(ifindex, mac));
-                    self.dirty.all_groups = true;
-                }
+            // It may have moved to another VTEP already.
+            Message::DelMac(MacEntry { ifindex, mac, vtep })
+                if self.macs.get(&(ifindex, mac)).is_some_and(|(known, _)| *known == vtep) =>
+            {
+                self.macs.remove(&(ifindex, mac));
+                self.dirty.all_groups = true;
             }
             _ => {}
         }

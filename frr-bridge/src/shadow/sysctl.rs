@@ -52,7 +52,7 @@ fn set(key: &str, value: &str) {
         Ok(()) => {}
         // Older kernels lack some, and a kernel without IPv6 all of its.
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            tracing::debug!(key, "the kernel has no such setting")
+            tracing::debug!(key, "the kernel has no such setting");
         }
         Err(error) => tracing::warn!(key, value, %error, "cannot change a kernel setting"),
     }

@@ -1,0 +1,120 @@
+//! What the end-to-end tests stand on: network namespaces, real FRR daemons, the real frr-bridge, and a stand-in for
+//! pe-dataplane that records what it is told.
+
+pub(crate) mod standin;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Runs a command that must succeed and returns what it printed.
+pub(crate) fn sh(command: &str) -> String {
+    let output = Command::new("bash").args(["-ec", command]).output().expect("bash");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command}: {}\n{stdout}{stderr}", output.status);
+    stdout.into_owned()
+}
+
+/// Waits until `check` gives a value.
+pub(crate) fn eventually<T>(what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match check() {
+            Ok(value) => return value,
+            Err(state) if Instant::now() > deadline => panic!("{what} did not come about; now: {state}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+/// A network namespace, removed at the end.
+pub(crate) struct Namespace {
+    pub(crate) name: String,
+}
+
+impl Namespace {
+    pub(crate) fn new(purpose: &str) -> Self {
+        let name = format!("frrb-{purpose}-{}", std::process::id());
+        sh(&format!("ip netns add {name}"));
+        Self { name }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.name)
+    }
+
+    /// Runs a shell command inside.
+    pub(crate) fn sh(&self, command: &str) -> String {
+        sh(&format!("exec ip netns exec {} bash -ec '{command}'", self.name))
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
+
+/// A process that ends with the test.
+pub(crate) struct Process(Child);
+
+impl Process {
+    /// Ends it as an operator would.
+    pub(crate) fn stop(mut self) {
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+
+    /// Ends it without a chance to say good-bye.
+    pub(crate) fn kill(mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The real frr-bridge.
+pub(crate) fn bridge(namespace: &Namespace, socket: &Path) -> Process {
+    let child = Command::new(env!("CARGO_BIN_EXE_frr-bridge"))
+        .arg("--dataplane")
+        .arg(socket)
+        .arg("--router-netns")
+        .arg(namespace.path())
+        .args(["--log", "info,frr_bridge=debug"])
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("frr-bridge");
+    Process(child)
+}
+
+/// A stock FRR daemon in a namespace, with a path space of its own.
+pub(crate) fn frr(namespace: &Namespace, daemon: &str, configuration: &str, arguments: &[&str]) -> Process {
+    let name = &namespace.name;
+    let directory = PathBuf::from("/var/run/frr").join(name);
+    std::fs::create_dir_all(&directory).expect("directory");
+    let file = directory.join(format!("{daemon}.conf"));
+    std::fs::write(&file, configuration).expect("configuration");
+    sh(&format!("chown -R frr:frr {}", directory.display()));
+    let child = Command::new("ip")
+        .args(["netns", "exec", name, &format!("/usr/lib/frr/{daemon}"), "-N", name, "-f"])
+        .arg(&file)
+        .args(["--log", "stdout"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("FRR");
+    Process(child)
+}
+
+/// vtysh of that path space.
+pub(crate) fn vtysh(namespace: &Namespace, commands: &[&str]) {
+    let arguments: String = commands.iter().map(|command| format!(" -c \"{command}\"")).collect();
+    sh(&format!("vtysh -N {}{arguments} >/dev/null 2>&1", namespace.name));
+}
