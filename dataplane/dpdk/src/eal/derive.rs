@@ -66,7 +66,8 @@ const MB: u64 = 1 << 20;
 ///   most 1 GB otherwise; without hugepages ordinary memory, at most 256 MB or a quarter of what there is.
 /// * PCI: the devices that the device plugin and the options name; none at all, and no scan, where the machine has none that
 ///   DPDK could drive.
-/// * Always `--in-memory`: nothing stays behind in hugetlbfs or /var/run, and threads can be registered.
+/// * Always `--in-memory`, or `--no-shconf` without hugepages: nothing stays behind in hugetlbfs or /var/run, and threads
+///   can be registered, which EAL refuses where other processes might share its memory.
 pub fn derive(environment: &Environment, options: &Options) -> Derived {
     let mut notes = Vec::new();
     let (worker_cpus, housekeeping_cpus) = cpus(environment, options, &mut notes);
@@ -77,11 +78,15 @@ pub fn derive(environment: &Environment, options: &Options) -> Derived {
         notes.push("EAL arguments: as given, nothing derived".to_owned());
         arguments.clone()
     } else {
+        // Without hugepages memory is anonymous anyway, and EAL refuses the two together.
+        let traceless = if hugepages { "--in-memory" } else { "--no-shconf" };
         let mut arguments = vec![
-            "--in-memory".to_owned(),
+            traceless.to_owned(),
             "--no-telemetry".to_owned(),
             // Warnings and worse; the notes say the rest.
             "--log-level=5".to_owned(),
+            // net_tap calls it an error that it cannot offload flows to tc, and that it got no signal: neither is wanted.
+            "--log-level=pmd.net.tap:3".to_owned(),
             // One thread of EAL's own, number 0, which is the one that starts it. Numbers are limited to 128, CPUs are not.
             format!("--lcores=0@({housekeeping_cpus})"),
             "-m".to_owned(),

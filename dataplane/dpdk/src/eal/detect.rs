@@ -235,3 +235,113 @@ fn pci_functions(tree: &Tree<'_>) -> Vec<PciFunction> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, content) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        root
+    }
+
+    fn detect(files: &[(&str, &str)]) -> Environment {
+        let root = tree(files);
+        Environment::detect_under(root.path(), &"0-7".parse().unwrap(), std::iter::empty())
+    }
+
+    #[test]
+    fn a_pod_on_version_2() {
+        let pod = "sys/fs/cgroup/kubepods.slice/pod1";
+        let file = |name: &str| format!("{pod}/{name}");
+        let environment = detect(&[
+            ("proc/self/cgroup", "0::/kubepods.slice/pod1\n"),
+            (
+                "proc/self/mounts",
+                "none /hp hugetlbfs rw,relatime,pagesize=1024M 0 0\nproc /proc proc rw 0 0\n",
+            ),
+            ("proc/meminfo", "MemTotal:  100 kB\nMemAvailable:    2048 kB\n"),
+            ("sys/devices/system/cpu/online", "0-7\n"),
+            (&file("cpuset.cpus.effective"), "2-3\n"),
+            (&file("cpu.max"), "150000 100000\n"),
+            ("sys/fs/cgroup/kubepods.slice/cpu.max", "max 100000\n"),
+            (&file("memory.max"), "max\n"),
+            ("sys/fs/cgroup/kubepods.slice/memory.max", "1073741824\n"),
+            (&file("hugetlb.2MB.max"), "67108864\n"),
+            (&file("hugetlb.2MB.current"), "2097152\n"),
+            ("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "512\n"),
+            ("sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages", "12\n"),
+            ("sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages", "3\n"),
+        ]);
+        assert_eq!(environment.cpus_allowed, "2-3".parse().unwrap());
+        assert_eq!(environment.cpu_quota, Some(1500));
+        assert_eq!(environment.memory_limit, Some(1 << 30));
+        assert_eq!(environment.memory_available, 2 << 20);
+        assert_eq!(
+            environment.hugepages,
+            [
+                HugepagePool { size: 1 << 30, free: 3, limit: None },
+                HugepagePool { size: 2 << 20, free: 500, limit: Some(62 << 20) }
+            ]
+        );
+        assert_eq!(environment.hugetlbfs, [HugetlbMount { path: "/hp".into(), size: Some(1 << 30) }]);
+    }
+
+    #[test]
+    fn a_container_on_version_1_sees_its_groups_at_the_mount() {
+        let environment = detect(&[
+            (
+                "proc/self/cgroup",
+                "11:cpuset:/docker/abc\n7:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n3:hugetlb:/docker/abc\n",
+            ),
+            ("sys/fs/cgroup/cpuset/cpuset.cpus", "1,5\n"),
+            ("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n"),
+            ("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"),
+            ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+            ("sys/fs/cgroup/hugetlb/hugetlb.1GB.limit_in_bytes", "2147483648\n"),
+            ("sys/fs/cgroup/hugetlb/hugetlb.1GB.usage_in_bytes", "1073741824\n"),
+            ("sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages", "8\n"),
+        ]);
+        assert_eq!(environment.cpus_allowed, "1,5".parse().unwrap());
+        assert_eq!((environment.cpu_quota, environment.memory_limit), (None, None));
+        assert_eq!(environment.hugepages, [HugepagePool { size: 1 << 30, free: 8, limit: Some(1 << 30) }]);
+    }
+
+    #[test]
+    fn pci_network_functions_and_their_drivers() {
+        let root = tree(&[
+            ("sys/bus/pci/devices/0000:3b:02.1/class", "0x020000\n"),
+            ("sys/bus/pci/devices/0000:00:1f.2/class", "0x010601\n"),
+            ("sys/bus/pci/drivers/vfio-pci/new_id", ""),
+        ]);
+        let link = root.path().join("sys/bus/pci/devices/0000:3b:02.1/driver");
+        std::os::unix::fs::symlink("../../drivers/vfio-pci", link).unwrap();
+        let variables =
+            [("PCIDEVICE_X", "0000:3b:02.1"), ("PATH", "/bin")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let environment = Environment::detect_under(root.path(), &"0".parse().unwrap(), variables);
+        let address = "0000:3b:02.1".parse().unwrap();
+        assert_eq!(environment.pci_functions, [PciFunction { address, driver: Some("vfio-pci".into()) }]);
+        assert!(environment.pci_functions[0].usable());
+        assert_eq!(environment.pci_variables.keys().collect::<Vec<_>>(), ["PCIDEVICE_X"]);
+    }
+
+    #[test]
+    fn nothing_readable_and_nonsense_count_as_absent() {
+        let empty = detect(&[]);
+        assert_eq!(empty.cpus_allowed, "0-7".parse().unwrap());
+        let nonsense = detect(&[
+            ("proc/self/cgroup", "x\n::\n0::/a\n"),
+            ("proc/self/mounts", "hugetlbfs\n"),
+            ("sys/fs/cgroup/a/cpuset.cpus.effective", "9-10\n"),
+            ("sys/fs/cgroup/a/cpu.max", "1 0\n"),
+            ("sys/kernel/mm/hugepages/hugepages-99999999999999999kB/free_hugepages", "1\n"),
+        ]);
+        assert_eq!(nonsense.cpus_allowed, "0-7".parse().unwrap(), "a cpuset without any of ours is not ours");
+        assert_eq!((nonsense.cpu_quota, nonsense.hugepages.len()), (None, 0));
+    }
+}

@@ -194,7 +194,7 @@ fn replace(old: RawFd, interface: i32, ring: Ring) -> Result<OwnedFd, Errno> {
     link.sll_family = 17; // AF_PACKET
     link.sll_protocol = all;
     link.sll_ifindex = interface;
-    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    let length = length_of::<libc::sockaddr_ll>();
     // SAFETY: the address outlives the call.
     Errno::result(unsafe { libc::bind(new.as_raw_fd(), (&raw const link).cast(), length) })?;
     // SAFETY: `old` is the driver's, which goes on using the number and finds our socket behind it.
@@ -202,10 +202,17 @@ fn replace(old: RawFd, interface: i32, ring: Ring) -> Result<OwnedFd, Errno> {
     Ok(new)
 }
 
+/// The size of a structure that the kernel knows, which is small.
+const fn length_of<T>() -> libc::socklen_t {
+    #[expect(clippy::cast_possible_truncation)]
+    let length = size_of::<T>() as libc::socklen_t;
+    length
+}
+
 fn set_option<T>(socket: &OwnedFd, option: i32, value: &T) -> Result<(), Errno> {
     // SAFETY: the value outlives the call; the callers pass the type that belongs to the option.
     let ret = unsafe {
-        let length = size_of::<T>() as libc::socklen_t;
+        let length = length_of::<T>();
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, option, ptr::from_ref(value).cast(), length)
     };
     Errno::result(ret).map(drop)
@@ -222,7 +229,7 @@ fn packet_sockets() -> BTreeSet<RawFd> {
 
 fn domain(fd: RawFd) -> Option<i32> {
     let mut domain = 0_i32;
-    let mut length = size_of::<i32>() as libc::socklen_t;
+    let mut length = length_of::<i32>();
     // SAFETY: asks about a number that may be closed or no socket, which is an error then; the answer fits.
     let ret = unsafe {
         libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_DOMAIN, (&raw mut domain).cast(), &raw mut length)
@@ -234,7 +241,7 @@ fn domain(fd: RawFd) -> Option<i32> {
 fn bound_to(fd: RawFd) -> Option<i32> {
     // SAFETY: a structure of numbers and bytes, for which zero is a value.
     let mut link: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    let mut length = length_of::<libc::sockaddr_ll>();
     // SAFETY: as in `domain`.
     let ret = unsafe { libc::getsockname(fd, (&raw mut link).cast(), &raw mut length) };
     (ret == 0).then_some(link.sll_ifindex)

@@ -157,6 +157,10 @@ impl Device {
 }
 
 pub(super) fn open(device: &Device) -> Result<Opened, Error> {
+    // What separates arguments would add some: the kernel allows it in the names of interfaces.
+    if device.name.contains([',', '=', '\0', ' ']) {
+        return Err(Error::Probe { device: device.to_argument(), errno: Errno::EINVAL });
+    }
     match &device.kind {
         Kind::Plain => Opened::new(probe(device)?, device.name.clone(), Backend::Plain),
         Kind::Tap => {

@@ -144,19 +144,19 @@ impl Interface {
     }
 
     fn set_merging(&self, which: Merging, on: bool) {
-        let mut result = Ok(());
-        if which.gro {
-            result = result.and(self.set_value(ETHTOOL_SGRO, on.into()));
-        }
-        if which.lro {
-            let set = |flags| {
-                self.set_value(ETHTOOL_SFLAGS, if on { flags | ETH_FLAG_LRO } else { flags & !ETH_FLAG_LRO })
-            };
-            result = result.and(self.value(ETHTOOL_GFLAGS).and_then(set));
-        }
-        if let Err(errno) = result.or_else(|errno| if errno == Errno::ENODEV { Ok(()) } else { Err(errno) }) {
+        let gro = if which.gro { self.set_value(ETHTOOL_SGRO, on.into()) } else { Ok(()) };
+        let lro = if which.lro { self.set_lro(on) } else { Ok(()) };
+        // An interface that is gone merges nothing.
+        if let Err(errno) = gro.and(lro)
+            && errno != Errno::ENODEV
+        {
             tracing::warn!(index = self.index, on, %errno, "cannot switch GRO and LRO of the interface");
         }
+    }
+
+    fn set_lro(&self, on: bool) -> Result<(), Errno> {
+        let flags = self.value(ETHTOOL_GFLAGS)?;
+        self.set_value(ETHTOOL_SFLAGS, if on { flags | ETH_FLAG_LRO } else { flags & !ETH_FLAG_LRO })
     }
 
     fn value(&self, command: u32) -> Result<u32, Errno> {

@@ -194,6 +194,9 @@ pub struct Port<S> {
     state: S,
 }
 
+/// A started port and its queues.
+pub type Running = (Port<Started>, Vec<RxQueue>, Vec<TxQueue>);
+
 /// The device itself; closes when dropped.
 #[derive(Debug)]
 struct Opened {
@@ -423,7 +426,7 @@ impl Port<Configured> {
     /// # Errors
     ///
     /// When the device does not start; it is closed then.
-    pub fn start(self) -> Result<(Port<Started>, Vec<RxQueue>, Vec<TxQueue>), Error> {
+    pub fn start(self) -> Result<Running, Error> {
         let Self { device, state } = self;
         let id = device.shared.id;
         // SAFETY: the port is configured and all its queues are set up.
@@ -432,10 +435,12 @@ impl Port<Configured> {
         device.started.store(true, Ordering::Release);
         // Only net_pcap chains unasked.
         let may_chain = device.driver == "net_pcap";
+        // Asking these would log an error.
+        let never_interrupts = matches!(device.driver.as_str(), "net_null" | "net_ring" | "net_pcap");
         let rx = (0..state.rx_queues)
             .map(|queue| {
                 let wait = match &device.backend {
-                    _ if !state.rx_interrupts => None,
+                    _ if never_interrupts || !state.rx_interrupts => None,
                     Backend::AfPacket(socket) => socket.wait_fd(queue),
                     Backend::Tap => wait::interrupt(id, queue, false),
                     Backend::Plain => wait::interrupt(id, queue, true),
@@ -459,6 +464,7 @@ impl Port<Started> {
     /// # Errors
     ///
     /// Gives the port back when its queues are still in use.
+    #[expect(clippy::result_large_err, reason = "closing is rare, and the port comes back by value")]
     pub fn close(self) -> Result<(), (Self, Error)> {
         let count = self.queues_in_use();
         if count != 0 {
