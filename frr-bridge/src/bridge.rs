@@ -47,7 +47,7 @@ struct Session {
     synced: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Core {
     resolver: Resolver,
     gate: Gate,
@@ -61,9 +61,20 @@ struct Core {
     last_missing: usize,
 }
 
-/// Runs until one of the sources ends, which happens only when the process is about to.
-pub async fn run(mut wiring: Wiring) {
-    let mut core = Core::default();
+/// Runs until one of the sources ends, which happens only when the process is about to. `hold` is for how long after a
+/// restart of zebra routes are kept that it has not stated again.
+pub async fn run(mut wiring: Wiring, hold: Duration) {
+    let mut core = Core {
+        resolver: Resolver::default(),
+        gate: Gate::new(hold),
+        session: None,
+        in_session: false,
+        instance: None,
+        have_kernel: false,
+        sequence: 0,
+        flush_at: None,
+        last_missing: 0,
+    };
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (compared, mut comparisons) = mpsc::channel::<Option<Vec<(u32, IpNet)>>>(1);
@@ -250,7 +261,7 @@ impl Core {
             None => 0,
         });
         self.last_missing = missing.unwrap_or(0);
-        if self.gate.compared(missing, Instant::now()) {
+        if self.gate.compared(missing, self.resolver.stale_count(), Instant::now()) {
             let swept = self.resolver.sweep();
             tracing::info!(routes = self.resolver.route_count(), swept, "zebra has said everything");
             self.soon();

@@ -20,6 +20,9 @@ pub struct Config {
     /// Seconds between full comparisons with the kernel, which heal what events did not tell.
     #[arg(long, env = "OPENPE_RESYNC", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     pub resync: u64,
+    /// Seconds for which routes are kept that a restarted zebra has not stated again: its daemons' time to converge.
+    #[arg(long, env = "OPENPE_RESTART_HOLD", default_value_t = 60)]
+    pub restart_hold: u64,
     /// What is logged, e.g. "info" or "frr_bridge=debug".
     #[arg(long, env = "OPENPE_LOG", default_value = "info")]
     pub log: String,

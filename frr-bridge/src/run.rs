@@ -53,14 +53,15 @@ pub async fn run(config: Config) -> Result<(), Error> {
     tokio::spawn(dataplane::program(config.dataplane.clone(), dataplane_sender));
 
     tracing::info!(fpm = %config.fpm_listen, dataplane = %config.dataplane.display(), "started");
-    let core = bridge::run(bridge::Wiring {
+    let wiring = bridge::Wiring {
         fpm: fpm_receiver,
         kernel: kernel_receiver,
         dataplane: dataplane_receiver,
         topology,
         changed,
         upkeep: upkeep_sender,
-    });
+    };
+    let core = bridge::run(wiring, Duration::from_secs(config.restart_hold));
     let mut terminate = signal(SignalKind::terminate()).map_err(netlink("wait for SIGTERM"))?;
     tokio::select! {
         () = core => {}

@@ -179,6 +179,12 @@ impl Resolver {
         Some((routes.iter().filter(missing).count(), example))
     }
 
+    /// Routes that zebra stated before it connected last, and not since.
+    #[must_use]
+    pub fn stale_count(&self) -> usize {
+        self.routes.values().filter(|route| route.epoch != self.epoch).count()
+    }
+
     /// Forgets what zebra has not stated since it connected. Returns how many routes that were.
     pub fn sweep(&mut self) -> usize {
         let epoch = self.epoch;

@@ -3,6 +3,7 @@
 
 pub(crate) mod standin;
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -61,7 +62,7 @@ pub(crate) struct Process(Child);
 impl Process {
     /// Ends it as an operator would.
     pub(crate) fn stop(mut self) {
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        sh(&format!("kill {}", self.0.id()));
         let _ = self.0.wait();
     }
 
@@ -86,7 +87,7 @@ pub(crate) fn bridge(namespace: &Namespace, socket: &Path) -> Process {
         .arg(socket)
         .arg("--router-netns")
         .arg(namespace.path())
-        .args(["--log", "info,frr_bridge=debug"])
+        .args(["--restart-hold", "5", "--log", "info,frr_bridge=debug"])
         .stdin(Stdio::null())
         .spawn()
         .expect("frr-bridge");
@@ -98,6 +99,11 @@ pub(crate) fn frr(namespace: &Namespace, daemon: &str, configuration: &str, argu
     let name = &namespace.name;
     let directory = PathBuf::from("/var/run/frr").join(name);
     std::fs::create_dir_all(&directory).expect("directory");
+    if daemon != "zebra" {
+        // A daemon that finds no zebra waits ten seconds before it looks again.
+        let socket = directory.join("zserv.api");
+        eventually("zebra's socket", || UnixStream::connect(&socket).map_err(|error| error.to_string()));
+    }
     let file = directory.join(format!("{daemon}.conf"));
     std::fs::write(&file, configuration).expect("configuration");
     sh(&format!("chown -R frr:frr {}", directory.display()));
