@@ -105,14 +105,29 @@ fn has_vrf() -> bool {
         .is_ok_and(|status| status.success())
 }
 
+/// A process tree and mounts of its own, which end with this process however it ends.
+fn separate() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--pdeathsig",
+        "KILL",
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ]);
+    command
+}
+
 fn start_native(exe: &Path, dir: &Path, shell: bool) -> Result<Child> {
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-    command.arg(exe).arg("init").arg(dir);
+    let mut command = separate();
+    command.arg("--net").arg(exe).arg("init").arg(dir);
     if !shell {
         command.stdin(Stdio::null());
     }
-    command.spawn().map_err(Error::system("cannot start unshare"))
+    command.spawn().map_err(Error::system("cannot start setpriv and unshare (Debian's util-linux)"))
 }
 
 /// The console goes to a file. What the lab itself has to say comes by a serial line that ends in our own standard output.
@@ -133,7 +148,9 @@ fn start_uml(exe: &Path, dir: &Path, shell: bool) -> Result<Child> {
             .map_err(Error::system("cannot pass on a descriptor"))?;
     }
     let memory = ["/dev/shm", "/tmp"].into_iter().find(|path| Path::new(path).is_dir()).unwrap_or("/tmp");
-    Command::new("linux.uml")
+    // The shell is the first process there: user-mode Linux relies on signals that a first process does not get.
+    separate()
+        .args(["sh", "-c", "linux.uml \"$@\"; exit $?", "linux.uml"])
         .args([
             "rootfstype=hostfs",
             "rootflags=/",
@@ -151,6 +168,7 @@ fn start_uml(exe: &Path, dir: &Path, shell: bool) -> Result<Child> {
             "quiet",
             "panic=-1",
         ])
+        .arg(format!("uml_dir={}", dir.join("uml").display()))
         .arg(format!("init={}", exe.display()))
         .arg("--")
         .arg("init")
@@ -160,7 +178,7 @@ fn start_uml(exe: &Path, dir: &Path, shell: bool) -> Result<Child> {
         .stdout(console.try_clone().map_err(Error::system("cannot duplicate a descriptor"))?)
         .stderr(console)
         .spawn()
-        .map_err(Error::system("cannot start linux.uml (Debian's user-mode-linux)"))
+        .map_err(Error::system("cannot start setpriv and unshare (Debian's util-linux)"))
 }
 
 /// User-mode Linux looks for its modules where every kernel does, on the host's own file system.

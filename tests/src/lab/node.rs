@@ -72,7 +72,7 @@ impl Node {
             ("--status-file", &status),
         ]));
         if let Some(root) = request.frr.root() {
-            args.extend(words(&[("--frr-command-prefix", &format!("chroot {}", root.display()))]));
+            args.extend(words(&[("--frr-prefix", &format!("chroot {}", root.display()))]));
         }
         let controller = daemon("pe-controller", args);
         let frr = Frr::new(&router, &router, request.frr.root().as_deref(), logs)
