@@ -1,14 +1,22 @@
-//! Which units of an arena are free: a buddy allocator that hands out exact sizes.
+//! Which units of an arena are free: a buddy allocator.
 //!
-//! The arrays of a trie have 1 to 64 elements and change size with every update. A list per size would strand what was
-//! freed in one size when the next size is wanted; powers of two would waste a third. Here a request takes a block of the
-//! next power of two and gives the tail back at once, and what is freed coalesces with its free neighbours.
+//! The arrays of a trie have 1 to 126 elements and change size with every update. A list per size would strand what was
+//! freed in one size when the next size is wanted; here what is freed coalesces with its free neighbour. Blocks are powers
+//! of two. Giving the rest of a block to others at once looks thriftier and is not: the small blocks that move in keep the
+//! large one from coalescing (measured on a million routes: four times the nodes in use instead of 1.3 times).
 
 /// Units `start..start + len`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Block {
     pub(super) start: u32,
     pub(super) len: u32,
+}
+
+impl Block {
+    /// As indices.
+    pub(super) fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..(self.start + self.len) as usize
+    }
 }
 
 /// The free units of an arena of `limit` units.
@@ -36,31 +44,48 @@ impl Buddy {
         }
     }
 
-    /// A block of exactly `len` units (1 to the largest), at the lowest free place of the best-fitting size; `None` when
-    /// the arena is full.
+    /// A block of `len` units (1 to the largest), with room for the next power of two, at the lowest free place of the
+    /// best-fitting size; `None` when the arena is full.
     pub(super) fn allocate(&mut self, len: u32) -> Option<Block> {
         let order = len.next_power_of_two().trailing_zeros();
-        let fitting = self.orders & u32::MAX.checked_shl(order)?;
-        let (start, size) = if fitting == 0 {
-            let start = self.end.next_multiple_of(1 << order);
-            let end = start.checked_add(1 << order).filter(|&end| end <= self.limit)?;
+        let size = 1_u32.checked_shl(order)?;
+        let fitting = self.orders & !(size - 1);
+        let start = if fitting == 0 {
+            let start = self.end.next_multiple_of(size);
             let gap = self.end..start;
-            self.end = end;
+            self.end = start.checked_add(size).filter(|&end| end <= self.limit)?;
             self.release(gap.start, gap.end);
-            (start, 1 << order)
+            start
         } else {
             let order = fitting.trailing_zeros();
-            (self.take_first(order)? << order, 1 << order)
+            let start = self.take_first(order)? << order;
+            self.release(start + size, start + (1 << order));
+            start
         };
-        self.release(start + len, start + size);
-        self.used += len;
+        self.used += size;
         Some(Block { start, len })
     }
 
-    /// Takes back a block as it was handed out.
+    /// Whether a block may grow by one unit where it is: its block of a power of two has room.
+    pub(super) fn extend(block: Block) -> bool {
+        !block.len.is_power_of_two()
+    }
+
+    /// Takes back what a block of `len + 1` units does not need any more when it shrinks to `block`.
+    pub(super) fn shrink(&mut self, block: Block) {
+        if block.len == 0 {
+            self.free(Block { len: 1, ..block });
+        } else if block.len.is_power_of_two() {
+            self.used -= block.len;
+            self.release(block.start + block.len, block.start + 2 * block.len);
+        }
+    }
+
+    /// Takes back a block.
     pub(super) fn free(&mut self, block: Block) {
-        self.used -= block.len;
-        self.release(block.start, block.start + block.len);
+        let size = block.len.next_power_of_two();
+        self.used -= size;
+        self.release(block.start, block.start + size);
     }
 
     /// Units in use.
@@ -183,9 +208,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tails_are_not_wasted() {
+    fn what_is_freed_coalesces() {
         let mut buddy = Buddy::new(6, 64);
-        let sizes = [5; 8].into_iter().chain([2; 8]).chain([1; 8]);
+        let sizes = [5; 4].into_iter().chain([1; 16]).chain([2; 8]);
         let blocks: Vec<_> = sizes.map(|len| buddy.allocate(len).unwrap()).collect();
         assert_eq!(buddy.used(), 64);
         assert!(buddy.allocate(1).is_none());
@@ -197,24 +222,37 @@ mod tests {
     proptest! {
         /// Whatever is asked for and given back, no two blocks overlap, and in the end all is one again.
         #[test]
-        fn blocks_never_overlap(steps in prop::collection::vec((1_u32..=64, any::<bool>(), any::<prop::sample::Index>()), 1..300)) {
+        fn blocks_never_overlap(steps in prop::collection::vec((1_u32..=64, 0..3, any::<prop::sample::Index>()), 1..300)) {
             const LIMIT: u32 = 1 << 10;
             let mut buddy = Buddy::new(6, LIMIT);
             let mut held = Vec::<Block>::new();
-            for (len, give_back, which) in steps {
-                if give_back && !held.is_empty() {
+            for (len, step, which) in steps {
+                if step == 0 && !held.is_empty() {
                     buddy.free(held.swap_remove(which.index(held.len())));
+                } else if step == 1 && !held.is_empty() {
+                    let index = which.index(held.len());
+                    let block = held[index];
+                    if which.index(2) == 0 && Buddy::extend(block) {
+                        held[index].len += 1;
+                    } else {
+                        held[index].len -= 1;
+                        buddy.shrink(held[index]);
+                        held.retain(|block| block.len > 0);
+                    }
                 } else if let Some(block) = buddy.allocate(len) {
                     prop_assert_eq!(block.len, len);
                     prop_assert!(block.start + len <= LIMIT);
-                    for other in &held {
-                        prop_assert!(block.start + len <= other.start || other.start + other.len <= block.start);
-                    }
                     held.push(block);
                 } else {
                     prop_assert!(buddy.used() + 64 > LIMIT / 4, "{} of {LIMIT} used, and full", buddy.used());
                 }
-                prop_assert_eq!(buddy.used(), held.iter().map(|block| block.len).sum::<u32>());
+                let room = |block: &Block| block.len.next_power_of_two();
+                prop_assert_eq!(buddy.used(), held.iter().map(room).sum::<u32>());
+                let mut sorted = held.clone();
+                sorted.sort_unstable_by_key(|block| block.start);
+                for pair in sorted.windows(2) {
+                    prop_assert!(pair[0].start + room(&pair[0]) <= pair[1].start, "{pair:?}");
+                }
             }
             held.into_iter().for_each(|block| buddy.free(block));
             let touched = buddy.touched();

@@ -51,6 +51,8 @@ pub struct Memory {
     pub readers_used: usize,
     /// The writer's trie of prefixes.
     pub rib: usize,
+    /// Of `rib`: what holds something now.
+    pub rib_used: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -275,6 +277,7 @@ impl<K: Key> FibControl<K> {
             readers: self.arena.memory_bytes(),
             readers_used: self.arena.used_bytes(),
             rib: self.rib.memory_bytes(),
+            rib_used: self.rib.used_bytes(),
         }
     }
 

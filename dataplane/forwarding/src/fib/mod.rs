@@ -29,6 +29,7 @@ mod key;
 mod lookup;
 mod memory;
 mod rib;
+pub mod sample;
 mod trie;
 
 #[cfg(all(test, loom))]
@@ -80,6 +81,11 @@ impl TableId {
     #[inline]
     pub const fn index(self) -> u32 {
         self.0
+    }
+
+    /// From [`index`](Self::index).
+    pub(crate) const fn from_index(index: u32) -> Self {
+        Self(index)
     }
 }
 

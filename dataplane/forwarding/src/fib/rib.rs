@@ -40,6 +40,14 @@ impl RibNode {
         self.first_value + (self.prefixes & ((1 << heap) - 1)).count_ones()
     }
 
+    fn children_block(&self) -> Block {
+        Block { start: self.first_child, len: self.children.count_ones() }
+    }
+
+    fn values_block(&self) -> Block {
+        Block { start: self.first_value, len: self.prefixes.count_ones() }
+    }
+
     fn is_empty(&self) -> bool {
         self.prefixes == 0 && self.children == 0
     }
@@ -105,9 +113,14 @@ impl Rib {
         }
     }
 
+    /// Bytes that it has grown to.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.node_units.touched() as usize * size_of::<RibNode>()
-            + self.value_units.touched() as usize * size_of::<u32>()
+        bytes(self.node_units.touched(), self.value_units.touched())
+    }
+
+    /// Bytes of it in use.
+    pub(super) fn used_bytes(&self) -> usize {
+        bytes(self.node_units.used(), self.value_units.used())
     }
 
     /// The root of a new trie; it does not move.
@@ -190,23 +203,20 @@ impl Rib {
             let old = std::mem::replace(&mut self.values[position as usize], next_hop.0);
             return Ok(Some(NextHopIndex(old)));
         }
-        let count = node.prefixes.count_ones();
-        let block = match self.allocate_values(count + 1) {
-            Ok(block) => block,
+        let first = match self.grow_values(&node) {
+            Ok(first) => first,
             Err(error) => {
                 self.prune(root, prefix.address(), depth);
                 return Err(error);
             }
         };
-        let (from, before) = (node.first_value as usize, (position - node.first_value) as usize);
-        let to = block.start as usize;
-        self.values.copy_within(from..from + before, to);
-        self.values[to + before] = next_hop.0;
-        self.values.copy_within(from + before..from + count as usize, to + before + 1);
-        self.free_values(&node);
+        let at_value = (first + position - node.first_value) as usize;
+        let end = (first + node.prefixes.count_ones()) as usize;
+        self.values.copy_within(at_value..end, at_value + 1);
+        self.values[at_value] = next_hop.0;
         let node = &mut self.nodes[at as usize];
         node.prefixes |= 1 << heap;
-        node.first_value = block.start;
+        node.first_value = first;
         Ok(None)
     }
 
@@ -220,11 +230,11 @@ impl Rib {
         }
         let position = node.value_at(heap);
         let old = NextHopIndex(self.values[position as usize]);
-        let last = node.first_value + node.prefixes.count_ones() - 1;
-        // The array shrinks in place: its last unit is given back.
-        self.values.copy_within(position as usize + 1..=last as usize, position as usize);
-        self.value_units.free(Block { start: last, len: 1 });
-        self.nodes[at as usize].prefixes &= !(1 << heap);
+        let node = &mut self.nodes[at as usize];
+        node.prefixes &= !(1 << heap);
+        let left = node.values_block();
+        self.values.copy_within(position as usize + 1..left.range().end + 1, position as usize);
+        self.value_units.shrink(left);
         self.prune(root, prefix.address(), depth);
         Some(old)
     }
@@ -275,27 +285,48 @@ impl Rib {
                 break;
             }
             let node = &mut self.nodes[parent as usize];
-            let last = node.first_child + node.children.count_ones() - 1;
             node.children &= !(1 << slot);
-            self.nodes.copy_within(child as usize + 1..=last as usize, child as usize);
-            self.node_units.free(Block { start: last, len: 1 });
+            let left = node.children_block();
+            self.nodes.copy_within(child as usize + 1..left.range().end + 1, child as usize);
+            self.node_units.shrink(left);
         }
     }
 
     fn add_child(&mut self, at: u32, slot: u32) -> Result<u32, FibError> {
         let node = self.nodes[at as usize];
-        let count = node.children.count_ones();
-        let block = self.allocate_nodes(count + 1)?;
-        let (from, before) = (node.first_child as usize, rank(node.children, slot) as usize);
-        let to = block.start as usize;
-        self.nodes.copy_within(from..from + before, to);
-        self.nodes[to + before] = RibNode::default();
-        self.nodes.copy_within(from + before..from + count as usize, to + before + 1);
-        self.free_children(&node);
+        let first = self.grow_children(&node)?;
+        let child = first + rank(node.children, slot);
+        let end = (first + node.children.count_ones()) as usize;
+        self.nodes.copy_within(child as usize..end, child as usize + 1);
+        self.nodes[child as usize] = RibNode::default();
         let node = &mut self.nodes[at as usize];
         node.children |= 1 << slot;
-        node.first_child = block.start;
-        Ok(block.start + rank(node.children, slot))
+        node.first_child = first;
+        Ok(child)
+    }
+
+    /// Makes room for one more child behind a node's children, which may move, and returns where they begin.
+    fn grow_children(&mut self, node: &RibNode) -> Result<u32, FibError> {
+        let block = node.children_block();
+        if block.len > 0 && Buddy::extend(block) {
+            return Ok(block.start);
+        }
+        let new = self.allocate_nodes(block.len + 1)?;
+        self.nodes.copy_within(block.range(), new.start as usize);
+        self.free_children(node);
+        Ok(new.start)
+    }
+
+    /// As [`grow_children`](Self::grow_children), of a node's values.
+    fn grow_values(&mut self, node: &RibNode) -> Result<u32, FibError> {
+        let block = node.values_block();
+        if block.len > 0 && Buddy::extend(block) {
+            return Ok(block.start);
+        }
+        let new = self.allocate_values(block.len + 1)?;
+        self.values.copy_within(block.range(), new.start as usize);
+        self.free_values(node);
+        Ok(new.start)
     }
 
     fn allocate_nodes(&mut self, len: u32) -> Result<Block, FibError> {
@@ -321,15 +352,19 @@ impl Rib {
 
     fn free_children(&mut self, node: &RibNode) {
         if node.children != 0 {
-            self.node_units.free(Block { start: node.first_child, len: node.children.count_ones() });
+            self.node_units.free(node.children_block());
         }
     }
 
     fn free_values(&mut self, node: &RibNode) {
         if node.prefixes != 0 {
-            self.value_units.free(Block { start: node.first_value, len: node.prefixes.count_ones() });
+            self.value_units.free(node.values_block());
         }
     }
+}
+
+fn bytes(nodes: u32, values: u32) -> usize {
+    nodes as usize * size_of::<RibNode>() + values as usize * size_of::<u32>()
 }
 
 /// See [`Rib::iter`].
