@@ -112,7 +112,8 @@ impl Frr {
             }
         };
         command.args(["-N", &self.name, "--log", "stdout"]).args(daemon.args);
-        if daemon.name != "mgmtd" {
+        // mgmtd, and since it exists staticd, take no file of their own.
+        if !(daemon.name == "mgmtd" || daemon.name == "staticd" && self.root.is_some()) {
             command.arg("-f").arg(run.join("empty.conf"));
         }
         command.stdin(Stdio::null());
