@@ -1,9 +1,10 @@
 #!/bin/bash
 # Init script for user-mode Linux: two kernel PEs with stock FRR and a spine between them, an L3VNI with IPv4 and IPv6
-# type-5 routes that come and go, and record.py as the FPM listener of pe1. OUT must be a directory of the host.
+# type-5 routes that come and go, and record.py as the FPM listener of pe1. OUT, a file beside
+# this one, names the directory for the results. Run it with: linux.uml rootfstype=hostfs rootflags=/ rw mem=512M init=PATH
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/frr
 here=$(dirname "$(readlink -f "$0")")
-result=$(cat "$here/out.path")
+result=$(cat "$here/OUT")
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t tmpfs tmpfs /run
 mkdir -p /run/netns /run/frr /run/lock /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts; mount -t tmpfs tmpfs /dev/shm; mount -t tmpfs tmpfs /var/log
@@ -39,6 +40,7 @@ frr() {
   cat >/run/frr/$1/frr.conf; chown -R frr:frr /run/frr/$1
   module=; [ $1 = pe1 ] && module="-M dplane_fpm_nl"
   ip netns exec $1 zebra -d -N $1 -f /run/frr/$1/frr.conf $module
+  ip netns exec $1 staticd -d -N $1 -f /run/frr/$1/frr.conf
   ip netns exec $1 bgpd -d -N $1 -f /run/frr/$1/frr.conf
 }
 pe() { cat <<CONF
@@ -94,7 +96,8 @@ sleep 15
 # Routes that come, change and go.
 ip -n pe2 addr add 10.3.0.1/24 dev host; sleep 2
 ip -n pe2 addr del 10.3.0.1/24 dev host; sleep 1
-vtysh -N pe1 -c "conf t" -c "vrf red" -c "ip route 10.4.0.0/24 blackhole" -c "ip route 10.5.0.0/24 10.1.0.7"; sleep 2
+vtysh -N pe1 -c "conf t" -c "vrf red" -c "ip route 10.4.0.0/24 blackhole" -c "ip route 10.5.0.0/24 10.1.0.7" \
+  -c "ip route 10.6.0.0/24 10.0.0.2 br-pe-100 onlink" -c "ip route 10.6.0.0/24 10.1.0.8"; sleep 2
 ping -c 1 -W 1 192.168.1.254 >/dev/null 2>&1
 ip netns exec pe1 python3 "$here/record.py" netlink $out/netlink.bin
 { vtysh -N pe1 -c "show ip route vrf all" -c "show ipv6 route vrf all"; ip -n pe1 neigh; ip -n pe1 -br addr; ip -n pe1 route show table 1001; } >$out/state.txt 2>&1
