@@ -78,7 +78,7 @@ fn present_everywhere(lab: &Lab, prefix: &str, wanted: bool) -> Result<()> {
 /// A tenant is added to a running node: no session of any FRR resets, and a stream of another tenant loses nothing.
 pub(super) fn add_vni(lab: &mut Lab) -> Result<()> {
     let (one, two) = (Host { pe: 1, vrf: RED }, Host { pe: 2, vrf: RED });
-    let before = sessions(lab)?;
+    let before = until(LONG, "all sessions to stand", || sessions(lab))?;
     let stream = Stream::start(&one.name(), &two.name(), Plan::steady(one.v4().into(), two.v4().into()))?;
     let back = Stream::start(&two.name(), &one.name(), Plan::steady(two.v6().into(), one.v6().into()))?;
     let added = add_green(lab);

@@ -42,7 +42,8 @@ pub(super) fn controller(lab: &mut Lab) -> Result<()> {
 /// Does something to node 1 while streams cross it both ways. No packet is lost, no session reset; the FIB is what it was.
 fn undisturbed(lab: &mut Lab, disturb: impl FnOnce(&mut Node) -> Result<()>) -> Result<()> {
     let (one, two) = (Host { pe: 1, vrf: RED }, Host { pe: 2, vrf: RED });
-    let before = (fib(lab.node(1))?, sessions(lab)?);
+    let standing = until(LONG, "all sessions to stand", || sessions(lab))?;
+    let before = (fib(lab.node(1))?, standing);
     let out = Stream::start(&one.name(), &two.name(), Plan::steady(one.v4().into(), two.v4().into()))?;
     let back = Stream::start(&two.name(), &one.name(), Plan::steady(two.v6().into(), one.v6().into()))?;
     std::thread::sleep(Duration::from_secs(1));
