@@ -53,7 +53,7 @@ impl Word {
     }
 }
 
-/// A reader's node: half a cache line. Once it is reachable only the two pointers change.
+/// A reader's node: half a cache line. Once it is reachable only the pointer to its children changes.
 #[derive(Debug, Default)]
 #[repr(C, align(32))]
 pub(super) struct Node {
@@ -63,7 +63,7 @@ pub(super) struct Node {
     pub(super) leafvec: AtomicU64,
     /// Index of the first child.
     pub(super) children: AtomicU32,
-    /// Index of the first leaf's word.
+    /// Index of the first leaf's word. Where leaves change but their runs do not, the words themselves are overwritten.
     pub(super) leaves: AtomicU32,
 }
 
@@ -333,7 +333,7 @@ impl Arena {
         self.shared.words.at(index).store(word.0, Ordering::Relaxed);
     }
 
-    /// Replaces a direct table's entry. Release: everything below it was written before.
+    /// Replaces a word that readers reach. Release: everything below it was written before.
     pub(super) fn publish_word(&self, index: u32, word: Word) {
         self.shared.words.at(index).store(word.0, Ordering::Release);
     }
@@ -360,10 +360,5 @@ impl Arena {
     /// Gives a reachable node other children of the same shape. Release: they were written before.
     pub(super) fn publish_children(&self, index: u32, children: u32) {
         self.shared.nodes.at(index).children.store(children, Ordering::Release);
-    }
-
-    /// Gives a reachable node other leaves of the same shape. Release: they were written before.
-    pub(super) fn publish_leaves(&self, index: u32, leaves: u32) {
-        self.shared.nodes.at(index).leaves.store(leaves, Ordering::Release);
     }
 }

@@ -160,12 +160,12 @@ fn top<K: Key>(key: K, bits: u32) -> u32 {
 /// One level down: the index of a child node (true) or of the leaf's word (false).
 #[inline(always)]
 fn step(node: &Node, slot: u32) -> (u32, bool) {
-    // The vectors do not change while the node is reachable.
+    // The vectors and the leaves' place do not change while the node is reachable.
     let vector = node.vector.load(Ordering::Relaxed);
     let leafvec = node.leafvec.load(Ordering::Relaxed);
-    // Acquire: the arrays behind the pointers were written before these were.
+    let leaves = node.leaves.load(Ordering::Relaxed);
+    // Acquire: the children were written before the pointer.
     let children = node.children.load(Ordering::Acquire);
-    let leaves = node.leaves.load(Ordering::Acquire);
     let is_node = vector >> slot & 1 == 1;
     let (set, first) = if is_node { (vector, children) } else { (leafvec, leaves) };
     // Bits up to and including the slot's: at least one.

@@ -6,10 +6,10 @@
 //! [`FibReader`] may look up at any time and never waits.
 //!
 //! How a change becomes visible: everything new is written to free blocks of the arenas first, then one release store of
-//! one 32-bit word (a direct table's entry, a node's pointer to its children or to its leaves) makes it reachable. What a
-//! reader loads with acquire is therefore complete. The pointers of a node may be replaced on their own because its bit
-//! vectors never change once it is reachable: arrays that succeed each other have the same shape. A node whose vectors
-//! must change is replaced together with its siblings by their parent's pointer. Blocks that became unreachable wait in
+//! one 32-bit word (a direct table's entry, a node's pointer to its children, a leaf) makes it reachable. What a reader
+//! loads with acquire is therefore complete. A node's bit vectors never change once it is reachable, so that arrays of
+//! children that succeed each other have the same shape, and leaves may be overwritten. A node whose vectors must change
+//! is replaced together with its siblings by their parent's pointer. Blocks that became unreachable wait in
 //! [`reclaim`](crate::reclaim) until the readers have passed.
 //!
 //! A key is looked up either before or after a change, never in between; a change of one prefix becomes visible to

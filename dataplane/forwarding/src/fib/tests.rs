@@ -161,7 +161,7 @@ fn run<K: TestKey>(steps: Vec<(bool, Step<K>)>, probes: &[K]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 300 }))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 150 }))]
 
     #[test]
     fn ipv4_matches_the_oracle(
@@ -289,12 +289,12 @@ fn readers_see_old_or_new() {
         }
         let mut random = Random(7);
         let mut others = Vec::new();
-        for round in 0..200_000_u32 {
+        for round in 0..60_000_u32 {
             match random.below(8) {
                 0 => drop(fib.insert(table, covering, next_hop(1 + round % 2)).unwrap()),
                 1 => drop(fib.insert(table, host, next_hop(3 + round % 2)).unwrap()),
                 // Away from what the readers look at, but in the same nodes. More come than go, then the other way.
-                step if (step < 6) == (round < 100_000) || others.is_empty() => {
+                step if (step < 6) == (round < 30_000) || others.is_empty() => {
                     let near = [0x0a01_0000 | random.below(256) << 8, 0x0a80_0000, 0xc000_0000]
                         [random.below(3) as usize];
                     let prefix = Prefix::containing(

@@ -233,21 +233,30 @@ impl Trie<'_> {
         if vector == old.vector && affected & vector == 0 {
             return Ok(NodeValue { leafvec, leaves, ..old });
         }
+        let mut values = [NodeValue::default(); 64];
+        let mut same = vector == old.vector;
+        for (value, slot) in values.iter_mut().zip(members(vector)) {
+            let inherited = slots[slot as usize];
+            *value = if old.vector >> slot & 1 == 0 {
+                self.build_child(at, slot, inherited)?
+            } else {
+                let child = self.arena.node(old.children + rank(old.vector, slot));
+                if affected >> slot & 1 == 0 {
+                    child
+                } else {
+                    let refreshed = self.refresh_child(child, at, slot, inherited)?;
+                    same &= refreshed == child;
+                    refreshed
+                }
+            };
+        }
+        if same {
+            return Ok(NodeValue { leafvec, leaves, ..old });
+        }
         let mut children = 0;
         if vector != 0 {
             children = self.arena.allocate_nodes(vector.count_ones())?.start;
-            for (index, slot) in (children..).zip(members(vector)) {
-                let inherited = slots[slot as usize];
-                let value = if old.vector >> slot & 1 == 0 {
-                    self.build_child(at, slot, inherited)?
-                } else {
-                    let child = self.arena.node(old.children + rank(old.vector, slot));
-                    if affected >> slot & 1 == 1 {
-                        self.refresh_child(child, at, slot, inherited)?
-                    } else {
-                        child
-                    }
-                };
+            for ((index, _), &value) in (children..).zip(members(vector)).zip(&values) {
                 self.arena.set_node(index, value);
             }
         }
@@ -285,7 +294,7 @@ impl Trie<'_> {
         }
     }
 
-    /// The run-length compressed leaves of a node: the old ones if they are the same.
+    /// The run-length compressed leaves of a node: the old array if it has the same runs.
     fn refresh_leaves(
         &mut self,
         old: NodeValue,
@@ -304,9 +313,15 @@ impl Trie<'_> {
             }
         }
         let runs = &runs[..count];
-        let same = leafvec == old.leafvec
-            && (old.leaves..).zip(runs).all(|(index, &run)| self.arena.word(index) == Word::leaf(run));
-        if same {
+        if leafvec == old.leafvec {
+            // Every key has its own leaf before and after, so that leaves may be replaced one by one where they are, even
+            // while the node itself is not published yet.
+            for (index, &run) in (old.leaves..).zip(runs) {
+                let leaf = Word::leaf(run);
+                if self.arena.word(index) != leaf {
+                    self.arena.publish_word(index, leaf);
+                }
+            }
             return Ok((leafvec, old.leaves));
         }
         let mut first = 0;
@@ -320,16 +335,13 @@ impl Trie<'_> {
         Ok((leafvec, first))
     }
 
-    /// Turns `old` into `new` where it stands, if they are of one shape.
+    /// Turns `old` into `new` where it stands, if they are of one shape. Their leaves are the same array then.
     fn replace_pointers(&mut self, index: u32, old: NodeValue, new: NodeValue) -> bool {
         if (new.vector, new.leafvec) != (old.vector, old.leafvec) {
             return false;
         }
         if new.children != old.children {
             self.arena.publish_children(index, new.children);
-        }
-        if new.leaves != old.leaves {
-            self.arena.publish_leaves(index, new.leaves);
         }
         self.arena.commit();
         true

@@ -1,0 +1,70 @@
+//! The Internet checksum (RFC 1071) and its update (RFC 1624).
+
+/// The sum of the 16-bit words of `bytes`, not folded; an odd last byte counts as the upper half of a word.
+#[inline(always)]
+pub(crate) fn sum(bytes: &[u8]) -> u32 {
+    let mut words = bytes.chunks_exact(2);
+    let mut sum = 0_u32;
+    for word in &mut words {
+        sum += u32::from(u16::from_be_bytes([word[0], word[1]]));
+    }
+    if let [last] = words.remainder() {
+        sum += u32::from(*last) << 8;
+    }
+    sum
+}
+
+/// One's complement addition's carries folded in.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "two folds leave 16 bits")]
+pub(crate) const fn fold(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    (sum + (sum >> 16)) as u16
+}
+
+/// The checksum after one of the words it covers changed (RFC 1624, equation 3).
+#[inline(always)]
+pub(crate) const fn update(checksum: u16, old: u16, new: u16) -> u16 {
+    !fold(!checksum as u32 + !old as u32 + new as u32)
+}
+
+/// Whether an IPv4 header of 20 bytes sums up to nothing.
+#[inline(always)]
+pub(crate) fn header_is_right(header: &[u8; 20]) -> bool {
+    // The same in any byte order (RFC 1071 section 2 B), so wide words do.
+    let mut total = 0_u64;
+    for word in header.chunks_exact(4) {
+        total += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    }
+    let total = (total & 0xffff_ffff) + (total >> 32);
+    let total = (total & 0xffff_ffff) + (total >> 32);
+    #[expect(clippy::cast_possible_truncation, reason = "folded")]
+    let total = total as u32;
+    fold(total) == 0xffff
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn wide_words_agree_with_narrow_ones(header: [u8; 20]) {
+            prop_assert_eq!(header_is_right(&header), fold(sum(&header)) == 0xffff);
+        }
+
+        #[test]
+        fn an_updated_checksum_is_a_computed_one(mut header: [u8; 20], word in 0_usize..9, new: u16) {
+            let word = if word >= 5 { word + 1 } else { word };
+            header[10..12].fill(0);
+            let before = !fold(sum(&header));
+            let old = u16::from_be_bytes([header[word * 2], header[word * 2 + 1]]);
+            header[word * 2..word * 2 + 2].copy_from_slice(&new.to_be_bytes());
+            header[10..12].copy_from_slice(&update(before, old, new).to_be_bytes());
+            // Both zeros of one's complement verify; an all-zero header is the one case where they differ.
+            prop_assert!(fold(sum(&header)) == 0xffff || header.iter().all(|&byte| byte == 0));
+        }
+    }
+}

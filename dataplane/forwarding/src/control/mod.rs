@@ -1,0 +1,224 @@
+//! The one writer: topology, the FIB session, and what an operator may look at.
+
+mod explain;
+mod groups;
+mod inspect;
+mod neighbors;
+mod routes;
+mod topology;
+mod tunnels;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+pub use explain::{Explanation, Flow, Outcome};
+pub use groups::{Path, WeightedPath};
+pub use inspect::{NeighborEntry, PathEntry, RouteEntry};
+pub use routes::Swept;
+pub use topology::{PortConfig, VniConfig};
+
+use crate::counters::{PortCounters, VrfCounters, WorkerCells};
+use crate::fib::{FibControl, FibError, TableId};
+use crate::pipeline::Worker;
+use crate::reclaim::{Domain, Limbo};
+use crate::tables::address::AddressTableWriter;
+use crate::tables::chunked::Slots;
+use crate::tables::{
+    MAX_GROUPS, MAX_NODES, MAX_PORTS, MAX_TUNNELS, MAX_VNIS, MAX_VRFS, MAX_VTEPS, NodeView, Tables,
+};
+use crate::types::{PortId, Vni, VrfId};
+use groups::{BucketSpace, Group};
+use neighbors::Neighbor;
+use topology::{Port, VniState, Vrf};
+use tunnels::{Tunnel, Vtep};
+
+/// Slots that wait for the readers.
+#[derive(Debug)]
+enum Retired {
+    Group(u32),
+    Buckets { base: u32, log2: u32 },
+    Neighbor(u32),
+    Peer(u32),
+    Tunnel(u32),
+    Vtep(u32),
+    Vni(u32),
+    Node(u32),
+    Port(u32),
+    Vrf(u32),
+}
+
+/// What the paths of a group depend on, so that they are made anew when it changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Dependency {
+    Port(PortId),
+    Vni(Vni),
+    /// By slot.
+    Vtep(u32),
+}
+
+/// The control side of the engine: one thread owns it and changes tables; [`Worker`]s read them.
+///
+/// Objects are named by numbers that it gives out; every method checks what it is given and answers with a typed error.
+/// A change is visible to workers when the method returns. Memory that workers may still be reading is set aside and used
+/// again by later changes, or by [`reclaim`](Self::reclaim).
+pub struct Control {
+    domain: Domain,
+    tables: Arc<Tables>,
+    fib4: FibControl<u32>,
+    fib6: FibControl<u128>,
+    limbo: Limbo<Retired>,
+    workers: Vec<Arc<WorkerCells>>,
+
+    ports: BTreeMap<PortId, Port>,
+    port_slots: Slots,
+    vrfs: BTreeMap<VrfId, Vrf>,
+    vrf_slots: Slots,
+    vnis: BTreeMap<Vni, VniState>,
+    vni_slots: Slots,
+    vtep_addresses: Vec<IpAddr>,
+    node: NodeView,
+    node_slot: u32,
+    node_slots: Slots,
+
+    groups: HashMap<u32, Group, foldhash::fast::FixedState>,
+    group_slots: Slots,
+    buckets: BucketSpace,
+    dependents: BTreeSet<(Dependency, u32)>,
+
+    neighbors: BTreeMap<(PortId, u128), Neighbor>,
+    neighbor_table: AddressTableWriter,
+    peers: HashMap<(Vni, u128), Peer, foldhash::fast::FixedState>,
+    peer_table: AddressTableWriter,
+    tunnels: HashMap<tunnels::TunnelSpec, Tunnel, foldhash::fast::FixedState>,
+    tunnel_slots: Slots,
+    vteps: BTreeMap<u128, Vtep>,
+    vtep_slots: Slots,
+    /// Which VTEPs a group is the underlay route of, by address.
+    vtep_users: BTreeSet<(u32, u128)>,
+
+    /// Grows with every session; what was stated in an earlier one is stale.
+    session: u64,
+    /// The session's names of groups.
+    names: HashMap<u32, u32, foldhash::fast::FixedState>,
+
+    /// What counters were when a port or VRF got its number.
+    port_baselines: HashMap<PortId, PortCounters>,
+    vrf_baselines: HashMap<VrfId, VrfCounters>,
+}
+
+/// A VTEP whose packets a VNI accepts.
+#[derive(Debug)]
+struct Peer {
+    record: u32,
+    paths: u32,
+}
+
+impl Control {
+    /// An engine without ports, with the default VRF.
+    ///
+    /// Fails when the address space for the FIBs cannot be reserved.
+    pub fn new() -> Result<Self, FibError> {
+        let domain = Domain::new();
+        let neighbor_table = AddressTableWriter::new();
+        let peer_table = AddressTableWriter::new();
+        let tables = Arc::new(Tables::new(&neighbor_table, &peer_table));
+        let mut control = Self {
+            fib4: FibControl::new(&domain)?,
+            fib6: FibControl::new(&domain)?,
+            domain,
+            tables,
+            limbo: Limbo::new(),
+            workers: Vec::new(),
+            ports: BTreeMap::new(),
+            port_slots: Slots::new(MAX_PORTS),
+            vrfs: BTreeMap::new(),
+            vrf_slots: Slots::new(MAX_VRFS),
+            vnis: BTreeMap::new(),
+            vni_slots: Slots::new(MAX_VNIS),
+            vtep_addresses: Vec::new(),
+            node: NodeView::default(),
+            node_slot: 0,
+            node_slots: Slots::new(MAX_NODES),
+            groups: HashMap::default(),
+            group_slots: Slots::new(MAX_GROUPS),
+            buckets: BucketSpace::new(),
+            dependents: BTreeSet::new(),
+            neighbors: BTreeMap::new(),
+            neighbor_table,
+            peers: HashMap::default(),
+            peer_table,
+            tunnels: HashMap::default(),
+            tunnel_slots: Slots::new(MAX_TUNNELS),
+            vteps: BTreeMap::new(),
+            vtep_slots: Slots::new(MAX_VTEPS),
+            vtep_users: BTreeSet::new(),
+            session: 0,
+            names: HashMap::default(),
+            port_baselines: HashMap::new(),
+            vrf_baselines: HashMap::new(),
+        };
+        // Number 0: the first that is given out.
+        let tables = (control.fib4.table_add()?, control.fib6.table_add()?);
+        control.vrf_slots.take();
+        control.node_slots.take();
+        control.install_vrf(VrfId::DEFAULT, "default".to_owned(), tables);
+        Ok(control)
+    }
+
+    /// A reader for one polling thread. It is online: it must process, be [quiescent](Worker::quiescent), or go
+    /// [offline](Worker::offline), or nothing that is retired is ever freed.
+    pub fn worker(&mut self) -> Worker {
+        let cells = Arc::new(WorkerCells::new());
+        self.ports.keys().for_each(|&port| cells.make_port(port));
+        self.vrfs.keys().for_each(|&vrf| cells.make_vrf(vrf));
+        self.workers.push(Arc::clone(&cells));
+        self.reader(cells)
+    }
+
+    fn reader(&self, cells: Arc<WorkerCells>) -> Worker {
+        Worker::new(
+            Arc::clone(&self.tables),
+            self.fib4.reader(),
+            self.fib6.reader(),
+            self.domain.register(),
+            cells,
+        )
+    }
+
+    /// Frees what no worker can see any more. Never blocks; to be called now and then when nothing changes.
+    pub fn reclaim(&mut self) {
+        self.reclaim_slots();
+        self.fib4.reclaim();
+        self.fib6.reclaim();
+    }
+
+    fn reclaim_slots(&mut self) {
+        let Self { limbo, domain, .. } = self;
+        let (groups, buckets) = (&mut self.group_slots, &mut self.buckets);
+        limbo.reclaim(domain, |retired| match retired {
+            Retired::Group(slot) => groups.give(slot),
+            Retired::Buckets { base, log2 } => buckets.give(base, log2),
+            Retired::Neighbor(slot) => self.neighbor_table.release(slot),
+            Retired::Peer(slot) => self.peer_table.release(slot),
+            Retired::Tunnel(slot) => self.tunnel_slots.give(slot),
+            Retired::Vtep(slot) => self.vtep_slots.give(slot),
+            Retired::Vni(slot) => self.vni_slots.give(slot),
+            Retired::Node(slot) => self.node_slots.give(slot),
+            Retired::Port(slot) => self.port_slots.give(slot),
+            Retired::Vrf(slot) => self.vrf_slots.give(slot),
+        });
+    }
+
+    /// Sets a slot aside until the readers have passed; tidies up when much has gathered.
+    fn retire(&mut self, retired: Retired) {
+        self.limbo.retire(retired);
+        if self.limbo.unclosed() >= 1024 {
+            self.reclaim_slots();
+        }
+    }
+
+    fn vrf_tables(&self, vrf: VrfId) -> Option<(TableId, TableId)> {
+        self.vrfs.get(&vrf).map(|vrf| vrf.tables)
+    }
+}

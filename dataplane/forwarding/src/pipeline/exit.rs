@@ -1,0 +1,99 @@
+//! Where a packet leaves: its path's neighbour and port, whether its TTL lasts and whether it fits.
+
+use std::sync::atomic::Ordering;
+
+use crate::hash::FlowHash;
+use crate::headers::{ETHERNET, IPV4, IPV6, UDP_VXLAN};
+use crate::reason::Reason;
+use crate::tables::paths::PathKind;
+use crate::tables::{Station, Tables, low};
+use crate::types::PortId;
+
+/// What VXLAN adds to an IP packet: the outer IP, UDP and VXLAN headers and the inner Ethernet header.
+const OVERHEAD_V4: usize = IPV4 + UDP_VXLAN + ETHERNET;
+const OVERHEAD_V6: usize = IPV6 + UDP_VXLAN + ETHERNET;
+
+/// What the decision needs of a packet.
+#[derive(Clone, Copy)]
+pub(super) struct Ip {
+    pub(super) length: u16,
+    pub(super) ttl: u8,
+    pub(super) hash: FlowHash,
+}
+
+/// A way out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Exit {
+    /// The neighbour's MAC, and the port.
+    pub(super) neighbor: Station,
+    /// The port's MAC, and its MTU.
+    pub(super) own: Station,
+    pub(super) tunnel: Option<u32>,
+}
+
+impl Exit {
+    #[inline(always)]
+    pub(super) const fn port(&self) -> PortId {
+        PortId(self.neighbor.number())
+    }
+}
+
+/// By which way a packet leaves. `destination` is its own, of either family.
+#[inline(always)]
+pub(super) fn leave(
+    tables: &Tables,
+    path: PathKind,
+    destination: impl Fn() -> u128,
+    ip: Ip,
+) -> Result<Exit, Reason> {
+    match path {
+        PathKind::Local => return Err(Reason::Local),
+        PathKind::Decline(reason @ (Reason::NoRoute | Reason::Blackhole)) => return Err(reason),
+        _ => {}
+    }
+    // Only for packets that are neither for us nor for nobody; before what may be wrong with the way out.
+    if ip.ttl <= 1 {
+        return Err(Reason::TtlExpired);
+    }
+    let (neighbor, tunnel, overhead) = match path {
+        PathKind::Tunnel(tunnel) => {
+            let (neighbor, overhead) = underlay(tables, tunnel, ip.hash)?;
+            (neighbor, Some(tunnel), overhead)
+        }
+        path => (neighbor(tables, path, destination)?, None, 0),
+    };
+    let port = tables.ports.get(neighbor.number().into()).map(crate::tables::PortRecord::station);
+    let own = port.filter(|station| !station.is_none()).ok_or(Reason::NoPort)?;
+    if usize::from(ip.length) + overhead > usize::from(own.number()) {
+        return Err(Reason::TooBig);
+    }
+    Ok(Exit { neighbor, own, tunnel })
+}
+
+/// The neighbour that a plain path leads to.
+#[inline(always)]
+fn neighbor(tables: &Tables, path: PathKind, destination: impl Fn() -> u128) -> Result<Station, Reason> {
+    let record = match path {
+        PathKind::Adjacent(record) => tables.neighbors.record(record),
+        PathKind::Connected(port) => tables.neighbors.find(port.0.into(), destination()),
+        PathKind::Decline(reason) => return Err(reason),
+        PathKind::Local | PathKind::Tunnel(_) => return Err(Reason::UnresolvedVtep),
+    };
+    let station = record.map_or(Station(0), |record| Station(record.value.load(Ordering::Acquire)));
+    if station.is_none() { Err(Reason::UnresolvedNeighbor) } else { Ok(station) }
+}
+
+/// The neighbour towards a tunnel's VTEP, and what the tunnel adds.
+#[inline(always)]
+fn underlay(tables: &Tables, tunnel: u32, hash: FlowHash) -> Result<(Station, usize), Reason> {
+    let record = tables.tunnels.get(tunnel).ok_or(Reason::NoNextHop)?;
+    let head = record.head();
+    let group = tables.vteps.get(head.vtep).map_or(0, |word| word.load(Ordering::Acquire));
+    let group = group.checked_sub(1).ok_or(Reason::UnresolvedVtep)?;
+    let path = tables.select(low(group), hash.underlay()).kind();
+    if !matches!(path, PathKind::Adjacent(_) | PathKind::Connected(_)) {
+        return Err(Reason::UnresolvedVtep);
+    }
+    let neighbor = neighbor(tables, path, || record.destination())?;
+    Ok((neighbor, if head.is_v6 { OVERHEAD_V6 } else { OVERHEAD_V4 }))
+}
