@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,6 +13,7 @@ use crate::model::{Kind, LogLevel, NodeConfig, Object, ObjectRef, Source};
 use crate::plan::{Plan, plan};
 use crate::render::frr_config;
 use crate::run::{Host, Options, run};
+use crate::topology::readable;
 
 /// Turns the objects of a provider edge into FRR's configuration and the dataplane's topology.
 #[derive(Debug, Parser)]
@@ -131,6 +133,7 @@ fn run_static(args: StaticArgs, log: Option<String>) -> anyhow::Result<ExitCode>
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(log))
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
     // What we and frr-reload.py write may hold passwords: nothing of it is for everybody.
@@ -201,7 +204,7 @@ fn render(args: &FilesArgs, show_passwords: bool, only: Option<Part>) -> anyhow:
     let topology = plan.topology().unwrap_or_default();
     match args.output {
         Format::Json => {
-            let value = serde_json::json!({"frr": config, "topology": format!("{topology:#?}")});
+            let value = serde_json::json!({"frr": config, "topology": readable(&topology)});
             println!("{}", serde_json::to_string_pretty(&value)?);
         }
         Format::Text => {
@@ -209,7 +212,7 @@ fn render(args: &FilesArgs, show_passwords: bool, only: Option<Part>) -> anyhow:
                 print!("{config}");
             }
             if only != Some(Part::Frr) {
-                println!("{topology:#?}");
+                println!("{}", serde_json::to_string_pretty(&readable(&topology))?);
             }
         }
     }

@@ -70,12 +70,8 @@ pub fn plan(
     if valid.underlay_failed {
         return Plan { pe: None, failures, origins };
     }
-    let hostname = node_config
-        .spec
-        .node_name
-        .clone()
-        .filter(|name| is_hostname(name))
-        .unwrap_or_else(|| machine.to_owned());
+    // Not nodeName: vtysh shows the machine's name whatever FRR was told, so any other would differ at every reload.
+    let hostname = is_hostname(machine).then(|| machine.to_owned());
     match resolve(&valid, &Node { index, hostname }) {
         Ok((pe, more)) => {
             failures.extend(more);

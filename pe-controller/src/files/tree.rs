@@ -8,8 +8,8 @@ use serde_saphyr::Spanned;
 /// Largest file that is read, bytes.
 pub(crate) const MAX_FILE_BYTES: usize = 4 << 20;
 
-/// Deepest nesting that is read; the objects need 8.
-const MAX_DEPTH: usize = 64;
+/// Deepest nesting that is read; the objects need 8. Parsing takes some 40 KiB of stack per level.
+const MAX_DEPTH: usize = 24;
 
 /// The text is not YAML, or more of it than is read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +33,7 @@ pub struct Tree {
 /// Parses one YAML document.
 ///
 /// # Errors
-/// When it is not YAML, nests deeper than 64, repeats a key, or is larger than 4 MiB.
+/// When it is not YAML, nests deeper than 24, repeats a key, or is larger than 4 MiB.
 pub fn parse(text: &str) -> Result<Tree, YamlError> {
     if text.len() > MAX_FILE_BYTES {
         return Err(YamlError { line: None, message: format!("larger than {MAX_FILE_BYTES} bytes") });

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -213,8 +213,12 @@ impl Frr {
     /// Writes a file that root writes and FRR's group reads.
     fn write(&self, path: &Path, text: &str) -> Result<(), Error> {
         let fail = |source| Error::Write { path: path.to_owned(), source };
-        if let Some(directory) = path.parent() {
+        if let Some(directory) = path.parent()
+            && !directory.exists()
+        {
             fs::create_dir_all(directory).map_err(fail)?;
+            // Whatever the umask: FRR must get through to its file.
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).map_err(fail)?;
         }
         // Made anew, so that it never has the rights of an older one.
         match fs::remove_file(path) {

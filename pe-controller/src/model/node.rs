@@ -10,7 +10,7 @@ pub struct NodeConfig {
     /// Where the node's index comes from.
     #[serde(default)]
     pub node_index: NodeIndexSpec,
-    /// The node's name; absent is the machine's.
+    /// The node's name in the cluster, for people: nothing is derived from it.
     #[serde(default)]
     pub node_name: Option<String>,
     /// How much is logged; absent leaves it to the command line.

@@ -50,6 +50,9 @@ pub(super) fn underlay(text: &mut Text, pe: &Pe, underlay: &Underlay, router_id:
                 AfType::Ipv4Unicast => pe.vtep4.map(IpAddr::V4),
                 _ => pe.vtep6.map(IpAddr::V6),
             };
+            if vtep.is_none() && active(&sessions, af).next().is_none() {
+                continue;
+            }
             text.separator();
             text.block(format_args!("address-family {name}"), "exit-address-family", |text| {
                 if let Some(vtep) = vtep {

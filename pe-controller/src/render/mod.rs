@@ -69,7 +69,9 @@ pub fn frr_config(pe: &Pe) -> FrrConfig {
     let mut text = Text::default();
     text.line("! Written by pe-controller: changes are lost.");
     text.line("frr defaults traditional");
-    text.line(format_args!("hostname {}", pe.hostname));
+    if let Some(hostname) = &pe.hostname {
+        text.line(format_args!("hostname {hostname}"));
+    }
     text.separator();
     text.line("ip nht resolve-via-default");
     text.line("ipv6 nht resolve-via-default");

@@ -198,7 +198,7 @@ mod tests {
         assert_ne!(mac("fd00::1", 100), mac("fd00::2", 100));
     }
 
-    const MAC_OF_100_65_0_1_VNI_100: [u8; 6] = [0; 6];
+    const MAC_OF_100_65_0_1_VNI_100: [u8; 6] = [0x9a, 0x40, 0x44, 0xce, 0xcc, 0x3a];
 
     proptest! {
         /// The oracle walks the pool's addresses one by one.

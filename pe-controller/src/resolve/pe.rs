@@ -12,15 +12,15 @@ use crate::validate::{HostSession, L3Vni, RemoteAs, Underlay, Valid};
 pub struct Node {
     /// Its index among the nodes, from 0.
     pub index: u32,
-    /// Its name, for FRR's prompt and capabilities.
-    pub hostname: String,
+    /// The machine's name, for FRR's prompt and capabilities; none when FRR would not take it.
+    pub hostname: Option<String>,
 }
 
 /// The provider edge this node is to be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pe {
     /// FRR's hostname.
-    pub hostname: String,
+    pub hostname: Option<String>,
     /// The underlay and the router-id, when there is one.
     pub underlay: Option<(Underlay, Ipv4Addr)>,
     /// The IPv4 VTEP address.

@@ -72,6 +72,7 @@ impl StatusFile {
         ] {
             match (old == new, new.done) {
                 (true, _) => {}
+                (false, false) if new.error.is_empty() => {}
                 (false, true) => tracing::info!("{what} is in force"),
                 (false, false) => tracing::warn!("{what} is not in force: {}", new.error),
             }

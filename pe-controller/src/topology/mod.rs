@@ -7,6 +7,8 @@ use dataplane_api::v1::{
     L3VniSpec, NetdevPort, PciPort, PortSpec, TapPort, TopologySpec, VrfSpec, port_spec,
 };
 
+use serde_json::{Value, json};
+
 use crate::resolve::{Pe, Session, Vni};
 use crate::validate::{Port, PortDevice};
 
@@ -39,6 +41,56 @@ pub fn topology(pe: &Pe) -> TopologySpec {
             .map(octets)
             .collect(),
     }
+}
+
+/// A topology as people read it: addresses as text, empty fields left out.
+#[must_use]
+pub fn readable(spec: &TopologySpec) -> Value {
+    let ports = spec.ports.iter().map(readable_port);
+    let vnis = spec.l3vnis.iter().map(|vni| {
+        json!({
+            "vni": vni.vni,
+            "vrf": vni.vrf,
+            "vtepAddress": address(&vni.vtep_address),
+            "udpPort": vni.udp_port,
+            "routerMac": vni.router_mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"),
+        })
+    });
+    json!({
+        "ports": ports.collect::<Vec<_>>(),
+        "vrfs": spec.vrfs.iter().map(|vrf| vrf.name.as_str()).collect::<Vec<_>>(),
+        "l3vnis": vnis.collect::<Vec<_>>(),
+        "vtepAddresses": spec.vtep_addresses.iter().map(|octets| address(octets)).collect::<Vec<_>>(),
+    })
+}
+
+fn readable_port(port: &PortSpec) -> Value {
+    let mut value = json!({"name": port.name});
+    if !port.vrf.is_empty() {
+        value["vrf"] = json!(port.vrf);
+    }
+    if !port.addresses.is_empty() {
+        value["addresses"] = json!(port.addresses);
+    }
+    match &port.kind {
+        Some(port_spec::Kind::Netdev(device)) => value["netdev"] = json!({"interface": device.interface}),
+        Some(port_spec::Kind::Pci(device)) => value["pci"] = json!({"address": device.address}),
+        Some(port_spec::Kind::Tap(device)) => {
+            value["tap"] = json!({"interface": device.interface, "addresses": device.addresses});
+            if !device.netns.is_empty() {
+                value["tap"]["netns"] = json!(device.netns);
+            }
+        }
+        None => {}
+    }
+    value
+}
+
+/// 4 or 16 octets as an address.
+fn address(octets: &[u8]) -> String {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    let v6 = <[u8; 16]>::try_from(octets).map(IpAddr::from);
+    v4.or(v6).map_or_else(|_| String::new(), |address| address.to_string())
 }
 
 fn underlay_port(port: &Port) -> PortSpec {
