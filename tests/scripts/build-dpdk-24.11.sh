@@ -56,6 +56,8 @@ for package in "$@"; do flags+=(-p "$package"); done
 mkdir -p "$root"/{opt/rust,opt/cargo,src,target}
 exec unshare --mount --propagation private bash -euc '
   root=$1 toolchain=$2 home=$3 source=$4; shift 4
+  # ip netns exec changes how / is mounted, so it has to be a mount.
+  mount --bind "$root" "$root"
   mount --bind "$toolchain" "$root/opt/rust"
   mount --bind "$home" "$root/opt/cargo"
   mount --bind -o ro "$source" "$root/src"
