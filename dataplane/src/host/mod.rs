@@ -1,0 +1,11 @@
+//! What the engine does to the machine it runs on: network namespaces, links, TAPs.
+
+mod adopt;
+mod links;
+mod netns;
+mod tap;
+
+pub use adopt::{Adopted, Adopter};
+pub use links::{Link, LinkEvent, LinkSettings, Links};
+pub use netns::Netns;
+pub use tap::{MAX_NAME, Queues, Tap};

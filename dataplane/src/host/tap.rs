@@ -1,0 +1,148 @@
+//! TAP devices: shadows of ports in the router's namespace, and the host's ends of TAP ports.
+//!
+//! The only `unsafe` of this crate: `ioctl(2)` has no safe wrapper for tun devices.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use crate::error::Error;
+use crate::host::Netns;
+
+mod ioctl {
+    nix::ioctl_write_ptr_bad!(set_interface, libc::TUNSETIFF, libc::ifreq);
+    nix::ioctl_write_int_bad!(set_persistent, libc::TUNSETPERSIST);
+    nix::ioctl_write_ptr_bad!(set_carrier, libc::TUNSETCARRIER, libc::c_int);
+    nix::ioctl_write_ptr_bad!(set_address, libc::SIOCSIFHWADDR, libc::ifreq);
+}
+
+/// The kernel's limit on a name, without the final zero.
+pub const MAX_NAME: usize = libc::IFNAMSIZ - 1;
+
+/// An open TAP: a frame written here is received by the kernel's end, and one the kernel sends is read here.
+#[derive(Debug)]
+pub struct Tap {
+    file: File,
+    name: String,
+}
+
+/// Which kind of TAP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queues {
+    /// Held open by one reader and writer; frames come without a header in front (`IFF_NO_PI`).
+    One,
+    /// May be opened many times and has the header in front, as DPDK's TAP driver asks for.
+    Many,
+}
+
+impl Tap {
+    /// Opens the TAP `name` in `netns`, made persistent; an existing one is taken over with its configuration.
+    /// Reads and writes do not block.
+    ///
+    /// # Errors
+    /// When the name is too long or taken by another kind of device, the TAP is held open by another process, or
+    /// without CAP_NET_ADMIN.
+    pub fn open(netns: &Netns, name: &str, mac: [u8; 6], queues: Queues) -> Result<Self, Error> {
+        let fail = |doing, source| Error::Tap { doing, name: name.to_owned(), source };
+        let file = netns.run(|| -> Result<File, Error> {
+            let mut request = interface_request(name).map_err(|source| fail("name", source))?;
+            let flags = libc::IFF_TAP
+                | match queues {
+                    Queues::One => libc::IFF_NO_PI,
+                    Queues::Many => libc::IFF_MULTI_QUEUE,
+                };
+            // All of them are below 2^15.
+            request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).unwrap_or_default();
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_NONBLOCK)
+                .open("/dev/net/tun")
+                .map_err(|source| fail("open /dev/net/tun for", source))?;
+            let fd = file.as_raw_fd();
+            // SAFETY: `fd` is open for the whole call and `request` is a valid ifreq that the kernel only reads and
+            // writes within its size.
+            unsafe { ioctl::set_interface(fd, &raw const request) }
+                .map_err(|errno| fail("attach to", errno.into()))?;
+            // SAFETY: as above; the argument is a plain integer.
+            unsafe { ioctl::set_persistent(fd, 1) }.map_err(|errno| fail("keep", errno.into()))?;
+            Ok(file)
+        })??;
+        let tap = Self { file, name: name.to_owned() };
+        tap.set_mac(mac)?;
+        Ok(tap)
+    }
+
+    fn set_mac(&self, mac: [u8; 6]) -> Result<(), Error> {
+        let fail = |source| Error::Tap { doing: "set the MAC of", name: self.name.clone(), source };
+        let mut request = interface_request(&self.name).map_err(fail)?;
+        let mut address = libc::sockaddr { sa_family: libc::ARPHRD_ETHER, sa_data: [0; 14] };
+        for (to, from) in address.sa_data.iter_mut().zip(mac) {
+            *to = from.cast_signed();
+        }
+        request.ifr_ifru.ifru_hwaddr = address;
+        // SAFETY: the descriptor is open, and the kernel only reads the ifreq. The tun driver takes this request on
+        // the descriptor itself and ignores the name in it, so the caller's namespace does not matter.
+        unsafe { ioctl::set_address(self.file.as_raw_fd(), &raw const request) }
+            .map(drop)
+            .map_err(|errno| fail(errno.into()))
+    }
+
+    /// Shows the kernel's end as connected or not, so that what runs on it sees a lost link at once.
+    ///
+    /// # Errors
+    /// On kernels before 5.0, and while the kernel's end is down (there the carrier is off anyway).
+    pub fn set_carrier(&self, on: bool) -> io::Result<()> {
+        let value = libc::c_int::from(on);
+        // SAFETY: the descriptor is open and the kernel reads one int.
+        unsafe { ioctl::set_carrier(self.file.as_raw_fd(), &raw const value) }?;
+        Ok(())
+    }
+
+    /// Reads one frame the kernel sent.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none.
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&self.file).read(buffer)
+    }
+
+    /// Lets the kernel receive a frame.
+    ///
+    /// # Errors
+    /// When its end is down or refuses the frame.
+    pub fn write(&self, frame: &[u8]) -> io::Result<()> {
+        (&self.file).write(frame).map(drop)
+    }
+
+    /// Deletes the device with the last open descriptor.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn remove(self) -> Result<(), Error> {
+        // SAFETY: the descriptor is open; the argument is a plain integer.
+        unsafe { ioctl::set_persistent(self.file.as_raw_fd(), 0) }.map(drop).map_err(|errno| Error::Tap {
+            doing: "remove",
+            name: self.name.clone(),
+            source: errno.into(),
+        })
+    }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn interface_request(name: &str) -> io::Result<libc::ifreq> {
+    if name.is_empty() || name.len() > MAX_NAME {
+        return Err(io::Error::other(format!("a name has 1 to {MAX_NAME} bytes")));
+    }
+    let mut ifr_name = [0; libc::IFNAMSIZ];
+    for (to, from) in ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    Ok(libc::ifreq { ifr_name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 } })
+}

@@ -1,0 +1,323 @@
+//! The Fib service: one client at a time programs routes.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dataplane_api::v1;
+use dataplane_api::v1::fib_request::Request as Kind;
+use dataplane_api::v1::fib_server::Fib as FibApi;
+use forwarding::{Control, VrfId, WeightedPath};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::info;
+
+use super::convert::{address, optional_mac, path, port, vrf};
+use crate::topology::{Names, SharedControl, Topology, lock};
+
+/// Replies that may wait for a client that does not read; its requests wait then too.
+const REPLIES: usize = 64;
+/// Routes between which others may have the tables.
+const ROUTES_PER_LOCK: usize = 8192;
+/// Errors that one acknowledgement names; the rest is counted.
+const ERRORS: usize = 1000;
+
+/// Who programs routes.
+#[derive(Debug, Default)]
+pub struct FibSessions {
+    current: Mutex<Session>,
+    latest: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    number: u64,
+    client: String,
+    synced: bool,
+}
+
+impl FibSessions {
+    /// The client of the open session, empty without one, and whether it said that it is synced.
+    pub fn client(&self) -> (String, bool) {
+        let session = self.lock();
+        (session.client.clone(), session.synced)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Session> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a session, which ends the one before.
+    fn begin(&self, control: &SharedControl, client: &str) -> u64 {
+        let mut session = self.lock();
+        lock(control).session_begin();
+        *session = Session { number: session.number + 1, client: client.to_owned(), synced: false };
+        self.latest.send_replace(session.number);
+        session.number
+    }
+
+    /// Works in session `number`, if that is still the current one.
+    fn within<T>(&self, number: u64, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        let mut session = self.lock();
+        (session.number == number).then(|| work(&mut session))
+    }
+
+    fn end(&self, number: u64) {
+        self.within(number, |session| {
+            session.client.clear();
+            session.synced = false;
+        });
+    }
+}
+
+pub(super) struct FibService {
+    control: SharedControl,
+    topology: Topology,
+    sessions: Arc<FibSessions>,
+    instance: u64,
+}
+
+impl FibService {
+    pub(super) fn new(
+        control: SharedControl,
+        topology: Topology,
+        sessions: Arc<FibSessions>,
+        instance: u64,
+    ) -> Self {
+        Self { control, topology, sessions, instance }
+    }
+}
+
+#[tonic::async_trait]
+impl FibApi for FibService {
+    type ProgramStream = ReceiverStream<Result<v1::FibReply, Status>>;
+
+    async fn program(
+        &self,
+        request: Request<Streaming<v1::FibRequest>>,
+    ) -> Result<Response<Self::ProgramStream>, Status> {
+        let (replies, receiver) = mpsc::channel(REPLIES);
+        let client = Client {
+            control: Arc::clone(&self.control),
+            topology: self.topology.clone(),
+            sessions: Arc::clone(&self.sessions),
+            latest: self.sessions.latest.subscribe(),
+            instance: self.instance,
+            requests: request.into_inner(),
+            replies,
+            paths: Vec::new(),
+        };
+        // A thread, not a task: a batch is a stretch of work without anything to wait for.
+        tokio::task::spawn_blocking(move || client.run(&Handle::current()));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+struct Client {
+    control: SharedControl,
+    topology: Topology,
+    sessions: Arc<FibSessions>,
+    latest: watch::Receiver<u64>,
+    instance: u64,
+    requests: Streaming<v1::FibRequest>,
+    replies: mpsc::Sender<Result<v1::FibReply, Status>>,
+    paths: Vec<WeightedPath>,
+}
+
+impl Client {
+    fn run(mut self, runtime: &Handle) {
+        let hello = match runtime.block_on(self.requests.message()) {
+            Ok(Some(v1::FibRequest { request: Some(Kind::Hello(hello)) })) => hello,
+            Ok(None) => return,
+            Ok(Some(_)) => {
+                let _ = self
+                    .replies
+                    .blocking_send(Err(Status::failed_precondition("the first request must be hello")));
+                return;
+            }
+            Err(status) => {
+                info!(%status, "FIB client left before its hello");
+                return;
+            }
+        };
+        let number = self.sessions.begin(&self.control, &hello.client);
+        info!(client = hello.client, "FIB session");
+        let reason = match self.session(number, runtime) {
+            Ok(()) => "the client left".to_owned(),
+            Err(status) => {
+                let reason = status.message().to_owned();
+                // The client may be gone.
+                let _ = self.replies.blocking_send(Err(status));
+                reason
+            }
+        };
+        info!(client = hello.client, reason, "FIB session ended; routes stay");
+        self.sessions.end(number);
+    }
+
+    fn session(&mut self, number: u64, runtime: &Handle) -> Result<(), Status> {
+        let welcome = v1::fib_reply::Reply::Welcome(v1::FibWelcome { instance: self.instance });
+        self.reply(welcome);
+        loop {
+            let next = runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    _ = self.latest.wait_for(|&latest| latest > number) => Err(superseded()),
+                    message = self.requests.message() => message,
+                }
+            });
+            let Some(request) = next? else { return Ok(()) };
+            let reply = match request.request {
+                Some(Kind::Batch(batch)) => v1::fib_reply::Reply::Ack(self.batch(number, &batch)?),
+                Some(Kind::Synced(_)) => v1::fib_reply::Reply::Swept(self.sweep(number)?),
+                Some(Kind::Hello(_)) => return Err(Status::failed_precondition("there was a hello before")),
+                None => {
+                    return Err(Status::invalid_argument(
+                        "a request of a kind that this version does not know",
+                    ));
+                }
+            };
+            self.reply(reply);
+        }
+    }
+
+    fn reply(&self, reply: v1::fib_reply::Reply) {
+        // Refused when the client has gone, which the next read tells.
+        let _ = self.replies.blocking_send(Ok(v1::FibReply { reply: Some(reply) }));
+    }
+
+    fn sweep(&self, number: u64) -> Result<v1::FibSwept, Status> {
+        let swept = self.sessions.within(number, |session| {
+            session.synced = true;
+            let mut control = lock(&self.control);
+            let swept = control.session_sweep();
+            control.reclaim();
+            swept
+        });
+        let swept = swept.ok_or_else(superseded)?;
+        info!(
+            routes = swept.routes,
+            neighbors = swept.neighbors,
+            "FIB synced; what was not restated is swept"
+        );
+        Ok(v1::FibSwept { routes: swept.routes, neighbors: swept.neighbors })
+    }
+
+    fn batch(&mut self, number: u64, batch: &v1::FibBatch) -> Result<v1::FibAck, Status> {
+        let names = self.topology.names();
+        let mut errors = Errors { names: &names, list: Vec::new(), more: 0 };
+        let sessions = Arc::clone(&self.sessions);
+        let within = |work: &mut dyn FnMut(&mut Control)| {
+            sessions.within(number, |_| work(&mut lock(&self.control))).ok_or_else(superseded)
+        };
+        let paths = &mut self.paths;
+        within(&mut |control| {
+            for group in &batch.groups {
+                if let Err(error) = set_group(control, group, paths) {
+                    errors.add(|_| format!("next-hop group {}", group.id), error);
+                }
+            }
+            for neighbor in &batch.neighbors {
+                if let Err(error) = set_neighbor(control, neighbor) {
+                    errors.add(|names| neighbor_name(names, neighbor), error);
+                }
+            }
+        })?;
+        for routes in batch.routes4.chunks(ROUTES_PER_LOCK) {
+            within(&mut |control| {
+                for route in routes {
+                    if let Err(error) =
+                        control.route4(vrf(route.vrf), route.address, route.length, route.group)
+                    {
+                        let prefix = || format!("{}/{}", Ipv4Addr::from_bits(route.address), route.length);
+                        errors.add(|names| route_name(names, prefix(), route.vrf), error.to_string());
+                    }
+                }
+            })?;
+        }
+        for routes in batch.routes6.chunks(ROUTES_PER_LOCK) {
+            within(&mut |control| {
+                for route in routes {
+                    let address = u128::from(route.high) << 64 | u128::from(route.low);
+                    if let Err(error) = control.route6(vrf(route.vrf), address, route.length, route.group) {
+                        let prefix = || format!("{}/{}", Ipv6Addr::from_bits(address), route.length);
+                        errors.add(|names| route_name(names, prefix(), route.vrf), error.to_string());
+                    }
+                }
+            })?;
+        }
+        within(&mut |control| {
+            for &group in &batch.deleted_groups {
+                control.group_remove(group);
+            }
+            control.reclaim();
+        })?;
+        Ok(v1::FibAck { sequence: batch.sequence, errors: errors.finish() })
+    }
+}
+
+fn superseded() -> Status {
+    Status::aborted("another client has opened a session")
+}
+
+fn set_group(
+    control: &mut Control,
+    group: &v1::NextHopGroup,
+    paths: &mut Vec<WeightedPath>,
+) -> Result<(), String> {
+    paths.clear();
+    for message in &group.paths {
+        paths.push(path(message)?);
+    }
+    control.group_set(group.id, paths).map_err(|error| error.to_string())
+}
+
+fn set_neighbor(control: &mut Control, neighbor: &v1::Neighbor) -> Result<(), String> {
+    let port = port(neighbor.port)?;
+    let address = address(&neighbor.address).map_err(|error| error.to_string())?;
+    match optional_mac(&neighbor.mac)? {
+        Some(mac) => control.neighbor_set(port, address, mac).map_err(|error| error.to_string()),
+        None => {
+            control.neighbor_remove(port, address);
+            Ok(())
+        }
+    }
+}
+
+fn neighbor_name(names: &Names, neighbor: &v1::Neighbor) -> String {
+    let address =
+        address(&neighbor.address).map_or_else(|_| format!("{:02x?}", neighbor.address), |a| a.to_string());
+    let port = port(neighbor.port).ok().and_then(|id| names.ports.get(&id)).map(|(name, _)| name.clone());
+    format!("neighbor {address} on port {}", port.unwrap_or_else(|| neighbor.port.to_string()))
+}
+
+fn route_name(names: &Names, prefix: String, vrf: u32) -> String {
+    let vrf = names.vrfs.get(&VrfId(vrf)).cloned().unwrap_or_else(|| vrf.to_string());
+    format!("route {prefix} in VRF {vrf}")
+}
+
+/// What an acknowledgement reports.
+struct Errors<'a> {
+    names: &'a Names,
+    list: Vec<v1::FibError>,
+    more: usize,
+}
+
+impl Errors<'_> {
+    fn add(&mut self, object: impl FnOnce(&Names) -> String, error: String) {
+        if self.list.len() < ERRORS {
+            self.list.push(v1::FibError { object: object(self.names), error });
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn finish(mut self) -> Vec<v1::FibError> {
+        if self.more > 0 {
+            let error = "not listed one by one".to_owned();
+            self.list.push(v1::FibError { object: format!("{} more objects", self.more), error });
+        }
+        self.list
+    }
+}

@@ -1,0 +1,16 @@
+//! The topology: ports, VRFs, VNIs and VTEP addresses. What is wanted is checked ([`spec`]), compared with what is held
+//! ([`plan`]), carried out ([`manager`], [`ports`]) and shown ([`state`]).
+
+mod mac;
+mod manager;
+mod plan;
+mod ports;
+mod spec;
+mod state;
+
+pub use mac::{End, mac_of};
+pub use manager::{Names, SharedControl, Topology, lock};
+pub use plan::{Held, Step, plan};
+pub use ports::{Namespaces, Ports};
+pub use spec::{DEFAULT_VRF, Desired, Device, L3Vni, ObjectName, Port, Refusal, address};
+pub use state::{PortView, View, render, vni_mtu};

@@ -1,0 +1,352 @@
+//! What `Topology.Apply` asks for, checked: names, references, overlaps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use dataplane_api::v1;
+use ipnet::IpNet;
+
+use crate::host::MAX_NAME;
+
+/// UDP port of VXLAN (RFC 7348).
+const VXLAN_PORT: u16 = 4789;
+/// Largest MTU a port may have, bytes: buffers hold a jumbo frame with its outer headers.
+pub(super) const MAX_MTU: u32 = 9216;
+/// Smallest MTU of an IPv4 link (RFC 791).
+const MIN_MTU: u32 = 68;
+const MAX_VNI: u32 = (1 << 24) - 1;
+/// Name of the VRF that exists always.
+pub const DEFAULT_VRF: &str = "default";
+
+/// A device behind a port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Device {
+    /// Driven by DPDK itself.
+    Pci {
+        /// Domain:bus:device.function.
+        address: String,
+        /// Further arguments of the driver.
+        devargs: String,
+    },
+    /// A Linux interface.
+    Netdev {
+        /// Its name.
+        interface: String,
+    },
+    /// A TAP whose far end the host uses.
+    Tap {
+        /// Name of the far end.
+        interface: String,
+        /// Path of the namespace it is placed in; empty is the host's.
+        netns: String,
+    },
+}
+
+/// A port that is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    /// As it was asked for.
+    pub spec: v1::PortSpec,
+    /// What is behind it.
+    pub device: Device,
+    /// Name of its VRF.
+    pub vrf: String,
+    /// Largest IP packet, bytes; `None` leaves the device's own.
+    pub mtu: Option<u32>,
+    /// The router's MAC on it; `None` takes the device's.
+    pub mac: Option<[u8; 6]>,
+    /// The router's addresses on it.
+    pub addresses: Vec<IpNet>,
+    /// Addresses of the host's end of a TAP.
+    pub host_addresses: Vec<IpNet>,
+    /// MAC of the host's end of a TAP.
+    pub host_mac: Option<[u8; 6]>,
+}
+
+/// A VNI that is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct L3Vni {
+    /// As it was asked for.
+    pub spec: v1::L3VniSpec,
+    /// Name of its VRF.
+    pub vrf: String,
+    /// This node's address as its tunnels' end.
+    pub vtep: IpAddr,
+    /// Outer UDP destination port.
+    pub udp_port: u16,
+    /// The router's MAC behind its tunnels.
+    pub router_mac: [u8; 6],
+}
+
+/// The part of a `TopologySpec` that makes sense.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Desired {
+    /// By name.
+    pub ports: BTreeMap<String, Port>,
+    /// Names.
+    pub vrfs: BTreeSet<String>,
+    /// By number.
+    pub vnis: BTreeMap<u32, L3Vni>,
+    /// At most one per family.
+    pub vteps: Vec<IpAddr>,
+    /// Objects that were refused.
+    pub refused: Vec<Refusal>,
+}
+
+/// Identifies an object in results.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectName {
+    /// "port", "vrf", "vni" or "vtep".
+    pub kind: &'static str,
+    /// Name or number.
+    pub name: String,
+}
+
+/// An object that makes no sense, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    /// Which one.
+    pub object: ObjectName,
+    /// Its place among the objects of its kind in the request, from 0.
+    pub position: usize,
+    /// Why.
+    pub error: String,
+}
+
+impl Desired {
+    /// Checks every object of `spec`; those that make no sense are in `refused` only.
+    pub fn check(spec: &v1::TopologySpec) -> Self {
+        let mut desired = Self::default();
+        desired.check_vteps(spec);
+        desired.check_vrfs(spec);
+        desired.check_ports(spec);
+        desired.check_vnis(spec);
+        desired
+    }
+
+    /// The refusal of one object of the request.
+    pub fn refusal(&self, kind: &str, position: usize) -> Option<&Refusal> {
+        self.refused.iter().find(|refusal| refusal.object.kind == kind && refusal.position == position)
+    }
+
+    fn refuse(&mut self, kind: &'static str, position: usize, name: String, error: String) {
+        self.refused.push(Refusal { object: ObjectName { kind, name }, position, error });
+    }
+
+    fn check_vteps(&mut self, spec: &v1::TopologySpec) {
+        for (position, bytes) in spec.vtep_addresses.iter().enumerate() {
+            let outcome = address(bytes).and_then(|vtep| {
+                if vtep.is_unspecified() || vtep.is_multicast() || vtep.is_loopback() {
+                    return Err(format!("{vtep} cannot be the end of a tunnel"));
+                }
+                match self.vteps.iter().find(|held| held.is_ipv4() == vtep.is_ipv4()) {
+                    Some(held) => Err(format!("{held} is the VTEP address of this family already")),
+                    None => Ok(vtep),
+                }
+            });
+            match outcome {
+                Ok(vtep) => self.vteps.push(vtep),
+                Err(error) => self.refuse("vtep", position, hex(bytes), error),
+            }
+        }
+    }
+
+    fn check_vrfs(&mut self, spec: &v1::TopologySpec) {
+        for (position, vrf) in spec.vrfs.iter().enumerate() {
+            let outcome = device_name(&vrf.name).and_then(|()| {
+                if vrf.name == DEFAULT_VRF {
+                    Err("the default VRF exists always and is not listed".to_owned())
+                } else if self.vrfs.contains(&vrf.name) {
+                    Err("another VRF has this name".to_owned())
+                } else {
+                    Ok(())
+                }
+            });
+            match outcome {
+                Ok(()) => drop(self.vrfs.insert(vrf.name.clone())),
+                Err(error) => self.refuse("vrf", position, vrf.name.clone(), error),
+            }
+        }
+    }
+
+    fn check_ports(&mut self, spec: &v1::TopologySpec) {
+        for (position, port) in spec.ports.iter().enumerate() {
+            match self.check_port(port) {
+                Ok(checked) => drop(self.ports.insert(port.name.clone(), checked)),
+                Err(error) => self.refuse("port", position, port.name.clone(), error),
+            }
+        }
+    }
+
+    fn check_port(&self, spec: &v1::PortSpec) -> Result<Port, String> {
+        device_name(&spec.name)?;
+        if self.ports.contains_key(&spec.name) {
+            return Err("another port has this name".to_owned());
+        }
+        if self.vrfs.contains(&spec.name) {
+            return Err("a VRF has this name, and both are devices of the router's namespace".to_owned());
+        }
+        let vrf = self.check_vrf(&spec.vrf)?;
+        if spec.mtu != 0 && !(MIN_MTU..=MAX_MTU).contains(&spec.mtu) {
+            return Err(format!("MTU {} is not within {MIN_MTU} to {MAX_MTU}", spec.mtu));
+        }
+        let (device, host_addresses, host_mac) = match &spec.kind {
+            Some(v1::port_spec::Kind::Pci(pci)) => (pci_device(pci)?, Vec::new(), None),
+            Some(v1::port_spec::Kind::Netdev(netdev)) => {
+                device_name(&netdev.interface).map_err(|error| format!("interface: {error}"))?;
+                (Device::Netdev { interface: netdev.interface.clone() }, Vec::new(), None)
+            }
+            Some(v1::port_spec::Kind::Tap(tap)) => {
+                device_name(&tap.interface).map_err(|error| format!("interface: {error}"))?;
+                if !tap.netns.is_empty() && !tap.netns.starts_with('/') {
+                    return Err(format!("network namespace `{}` is not an absolute path", tap.netns));
+                }
+                let device = Device::Tap { interface: tap.interface.clone(), netns: tap.netns.clone() };
+                (device, networks(&tap.addresses)?, optional_mac(&tap.mac)?)
+            }
+            None => return Err("it says no kind of device: pci, netdev or tap".to_owned()),
+        };
+        if let Some(other) = self.ports.values().find(|other| same_device(&other.device, &device)) {
+            return Err(format!("port {} has this device already", other.spec.name));
+        }
+        let addresses = networks(&spec.addresses)?;
+        for other in self.ports.values().filter(|other| other.vrf == vrf) {
+            if let Some(both) =
+                addresses.iter().find(|own| other.addresses.iter().any(|a| a.addr() == own.addr()))
+            {
+                return Err(format!(
+                    "port {} of the same VRF has address {} already",
+                    other.spec.name,
+                    both.addr()
+                ));
+            }
+        }
+        Ok(Port {
+            spec: spec.clone(),
+            device,
+            vrf,
+            mtu: (spec.mtu != 0).then_some(spec.mtu),
+            mac: optional_mac(&spec.mac)?,
+            addresses,
+            host_addresses,
+            host_mac,
+        })
+    }
+
+    fn check_vnis(&mut self, spec: &v1::TopologySpec) {
+        for (position, vni) in spec.l3vnis.iter().enumerate() {
+            match self.check_vni(vni) {
+                Ok(checked) => drop(self.vnis.insert(vni.vni, checked)),
+                Err(error) => self.refuse("vni", position, vni.vni.to_string(), error),
+            }
+        }
+    }
+
+    fn check_vni(&self, spec: &v1::L3VniSpec) -> Result<L3Vni, String> {
+        if !(1..=MAX_VNI).contains(&spec.vni) {
+            return Err(format!("VNI {} is not within 1 to {MAX_VNI}", spec.vni));
+        }
+        if self.vnis.contains_key(&spec.vni) {
+            return Err("it is listed twice".to_owned());
+        }
+        if spec.vrf.is_empty() || spec.vrf == DEFAULT_VRF {
+            return Err("an L3VNI needs a VRF of its own, not the default one".to_owned());
+        }
+        let vrf = self.check_vrf(&spec.vrf)?;
+        if let Some(other) = self.vnis.values().find(|other| other.vrf == vrf) {
+            return Err(format!("VRF {vrf} has VNI {} already", other.spec.vni));
+        }
+        let vtep = address(&spec.vtep_address).map_err(|error| format!("VTEP: {error}"))?;
+        if !self.vteps.contains(&vtep) {
+            return Err(format!("{vtep} is not among this node's VTEP addresses"));
+        }
+        let udp_port = match spec.udp_port {
+            0 => VXLAN_PORT,
+            port => u16::try_from(port).map_err(|_| format!("UDP port {port} is not within 1 to 65535"))?,
+        };
+        let router_mac = optional_mac(&spec.router_mac)?.ok_or("it has no router MAC")?;
+        Ok(L3Vni { spec: spec.clone(), vrf, vtep, udp_port, router_mac })
+    }
+
+    fn check_vrf(&self, name: &str) -> Result<String, String> {
+        match name {
+            "" | DEFAULT_VRF => Ok(DEFAULT_VRF.to_owned()),
+            name if self.vrfs.contains(name) => Ok(name.to_owned()),
+            name => Err(format!("there is no VRF {name}")),
+        }
+    }
+}
+
+/// Whether two devices are one. Arguments do not tell devices apart.
+fn same_device(left: &Device, right: &Device) -> bool {
+    match (left, right) {
+        (Device::Pci { address: left, .. }, Device::Pci { address: right, .. }) => left == right,
+        _ => left == right,
+    }
+}
+
+fn pci_device(pci: &v1::PciPort) -> Result<Device, String> {
+    let address: dpdk::PciAddress = pci.address.parse().map_err(|error| format!("{error}"))?;
+    if pci.devargs.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(format!("device arguments `{}` contain spaces", pci.devargs.escape_default()));
+    }
+    Ok(Device::Pci { address: address.to_string(), devargs: pci.devargs.clone() })
+}
+
+/// What the kernel takes for a device's name (`dev_valid_name`), less what has a meaning of its own in file names.
+fn device_name(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.len() > MAX_NAME {
+        return Err(format!(
+            "`{}` has {} bytes, a device's name 1 to {MAX_NAME}",
+            name.escape_default(),
+            name.len()
+        ));
+    }
+    let odd = |c: char| !c.is_ascii_graphic() || matches!(c, '/' | ':' | ',' | '=' | '%');
+    if name == "." || name == ".." || name == "lo" || name.contains(odd) {
+        return Err(format!("`{}` cannot be a device's name", name.escape_default()));
+    }
+    Ok(())
+}
+
+fn networks(texts: &[String]) -> Result<Vec<IpNet>, String> {
+    let mut networks = Vec::with_capacity(texts.len());
+    for text in texts {
+        let network: IpNet = text.parse().map_err(|_| {
+            format!("`{}` is not an address with a prefix length, e.g. 192.0.2.1/24", text.escape_default())
+        })?;
+        if network.addr().is_multicast() || network.addr().is_unspecified() {
+            return Err(format!("{} cannot be an interface's address", network.addr()));
+        }
+        if !networks.contains(&network) {
+            networks.push(network);
+        }
+    }
+    Ok(networks)
+}
+
+fn optional_mac(bytes: &[u8]) -> Result<Option<[u8; 6]>, String> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let mac: [u8; 6] = bytes.try_into().map_err(|_| format!("a MAC has 6 bytes, not {}", bytes.len()))?;
+    if mac == [0; 6] || mac[0] & 1 != 0 {
+        return Err(format!("{} is not a unicast MAC", hex(bytes)));
+    }
+    Ok(Some(mac))
+}
+
+/// An address as it travels: 4 or 16 bytes.
+pub fn address(bytes: &[u8]) -> Result<IpAddr, String> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        Ok(IpAddr::from(v4))
+    } else if let Ok(v6) = <[u8; 16]>::try_from(bytes) {
+        Ok(IpAddr::from(v6))
+    } else {
+        Err(format!("an address has 4 or 16 bytes, not {}", bytes.len()))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+}

@@ -1,0 +1,46 @@
+//! A packet buffer as the forwarding engine wants it.
+
+use dpdk::Mbuf;
+use forwarding::Packet;
+
+/// An [`Mbuf`] by another name: both crates are strangers to each other.
+#[derive(Debug, bytemuck::TransparentWrapper)]
+#[repr(transparent)]
+pub(super) struct Frame(Mbuf);
+
+impl Packet for Frame {
+    #[inline]
+    fn data(&self) -> &[u8] {
+        self.0.data()
+    }
+
+    #[inline]
+    fn data_mut(&mut self) -> &mut [u8] {
+        self.0.data_mut()
+    }
+
+    #[inline]
+    fn prepend(&mut self, count: usize) -> bool {
+        self.0.prepend(count)
+    }
+
+    #[inline]
+    fn trim_front(&mut self, count: usize) -> bool {
+        self.0.trim_front(count)
+    }
+
+    #[inline]
+    fn truncate(&mut self, length: usize) {
+        self.0.truncate(length);
+    }
+
+    #[inline]
+    fn flow_hash(&self) -> Option<u32> {
+        self.0.rss_hash()
+    }
+
+    #[inline]
+    fn prefetch(&self) {
+        self.0.prefetch_data();
+    }
+}

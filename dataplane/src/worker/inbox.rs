@@ -1,0 +1,103 @@
+//! What a worker is told: changes of ports, and frames to send for others.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+
+use dpdk::{Mbuf, RxQueue, TxQueue};
+use forwarding::PortId;
+
+use crate::error::Error;
+use crate::wake::Waker;
+
+/// Frames that may wait for one worker.
+const FRAMES: usize = 1024;
+
+/// How a worker sends by a port.
+#[derive(Debug)]
+pub enum Sending {
+    /// By a queue of its own.
+    Own(TxQueue),
+    /// Through the worker that has one: the device has fewer queues than there are workers.
+    Through(FrameSender),
+}
+
+/// A port's counters that the forwarding engine does not keep.
+#[derive(Debug, Default)]
+pub struct PortCount {
+    /// Frames of the kernel taken to be sent.
+    pub from_kernel: AtomicU64,
+    /// Frames of the kernel dropped, for want of buffers or because too many waited for the worker.
+    pub tx_full: AtomicU64,
+}
+
+/// A change of a worker's ports.
+#[derive(Debug)]
+pub(crate) enum Change {
+    Attach {
+        port: PortId,
+        name: String,
+        rx: Vec<RxQueue>,
+        sending: Sending,
+    },
+    /// Gives the queues back by dropping them, then answers.
+    Detach {
+        port: PortId,
+        done: SyncSender<()>,
+    },
+}
+
+/// Sends frames through a worker.
+#[derive(Clone, Debug)]
+pub struct FrameSender {
+    frames: SyncSender<(PortId, Mbuf)>,
+    waker: Waker,
+}
+
+impl FrameSender {
+    /// Queues a frame. False, and dropped, when too many wait already. Follow with [`Self::flush`].
+    pub(crate) fn send(&self, port: PortId, frame: Mbuf) -> bool {
+        self.frames.try_send((port, frame)).is_ok()
+    }
+
+    /// Wakes the worker; once per burst.
+    pub(crate) fn flush(&self) {
+        self.waker.wake();
+    }
+}
+
+/// The outside's handle of a worker.
+#[derive(Clone, Debug)]
+pub struct WorkerHandle {
+    id: usize,
+    changes: Sender<Change>,
+    frames: FrameSender,
+}
+
+impl WorkerHandle {
+    pub(crate) fn change(&self, change: Change) -> Result<(), Error> {
+        self.changes.send(change).map_err(|_| Error::Worker { worker: self.id })?;
+        self.frames.flush();
+        Ok(())
+    }
+
+    /// A way to send frames through it.
+    pub fn frames(&self) -> FrameSender {
+        self.frames.clone()
+    }
+}
+
+/// The worker's side.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pub(crate) changes: Receiver<Change>,
+    pub(crate) frames: Receiver<(PortId, Mbuf)>,
+    pub(crate) waker: Waker,
+}
+
+pub(crate) fn inbox(id: usize) -> Result<(WorkerHandle, Inbox), Error> {
+    let waker = Waker::new()?;
+    let (changes, change_receiver) = channel();
+    let (frames, frame_receiver) = sync_channel(FRAMES);
+    let handle = WorkerHandle { id, changes, frames: FrameSender { frames, waker: waker.clone() } };
+    Ok((handle, Inbox { changes: change_receiver, frames: frame_receiver, waker }))
+}

@@ -1,0 +1,312 @@
+//! Workers: threads that receive, forward and send.
+//!
+//! A worker polls its queues. When nothing came for some rounds it sleeps on the queues' descriptors and its inbox
+//! (unless told to poll on), so that an idle node does not burn its CPUs. Ports come and go by message, so a change of one
+//! stops no other.
+
+mod frame;
+mod idle;
+mod inbox;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytemuck::TransparentWrapper;
+use dpdk::{Burst, Eal, Mbuf, RxQueue};
+use forwarding::{Class, PortId, Reason, Verdict};
+use tracing::{debug, error, warn};
+
+use self::frame::Frame;
+use self::idle::Sleeper;
+pub(crate) use self::inbox::Change;
+pub use self::inbox::{FrameSender, PortCount, Sending, WorkerHandle};
+use self::inbox::{Inbox, inbox};
+use crate::config::Idle;
+use crate::error::Error;
+use crate::slowpath::HandOverSender;
+
+/// Packets taken from a queue at once.
+const RX_BURST: usize = 64;
+/// Packets sent at once.
+const TX_BURST: usize = 64;
+/// Frames of others sent per round.
+const FRAMES_PER_ROUND: usize = 64;
+/// Rounds without work after which a worker sleeps: some microseconds with NIC queues.
+const SPIN_ROUNDS: u32 = 64;
+
+/// What a worker did, for the operator. Written by the worker only.
+#[derive(Debug, Default)]
+pub struct WorkerCount {
+    /// Bursts received that were not empty.
+    pub bursts: AtomicU64,
+    /// Packets received.
+    pub packets: AtomicU64,
+    /// Times it went to sleep.
+    pub sleeps: AtomicU64,
+}
+
+/// Adds to a counter that only this thread writes.
+fn add(counter: &AtomicU64, value: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(value), Ordering::Relaxed);
+}
+
+/// How a worker is set up.
+#[derive(Debug)]
+pub struct WorkerConfig {
+    /// Its number, from 0.
+    pub id: usize,
+    /// The CPU it runs on; anywhere when there is none.
+    pub cpu: Option<u32>,
+    /// What it does without packets.
+    pub idle: Idle,
+}
+
+/// Starts a worker.
+///
+/// # Errors
+/// Without descriptors or threads left.
+pub fn spawn(
+    config: WorkerConfig,
+    eal: Eal,
+    engine: forwarding::Worker,
+    slow_path: HandOverSender,
+) -> Result<(WorkerHandle, Arc<WorkerCount>), Error> {
+    let (handle, inbox) = inbox(config.id)?;
+    let count = Arc::new(WorkerCount::default());
+    let sleeper = Sleeper::new(&inbox.waker)?;
+    let worker = Worker {
+        engine,
+        slow_path,
+        inbox,
+        sleeper,
+        count: Arc::clone(&count),
+        polled: Vec::new(),
+        ports: Vec::new(),
+        touched: Vec::new(),
+        verdicts: [Verdict::Drop(Reason::PortDown); RX_BURST],
+        idle: config.idle,
+    };
+    std::thread::Builder::new()
+        .name(format!("worker-{}", config.id))
+        .spawn(move || match eal.register_thread(config.cpu) {
+            Ok(_registration) => worker.run(),
+            Err(error) => error!(worker = config.id, %error, "worker cannot start"),
+        })
+        .map_err(Error::system("start a worker"))?;
+    Ok((handle, count))
+}
+
+struct Polled {
+    port: PortId,
+    queue: RxQueue,
+}
+
+struct PortSlot {
+    port: PortId,
+    sending: Sending,
+    waiting: Burst<TX_BURST>,
+    /// Of what waits.
+    bytes: u64,
+    touched: bool,
+}
+
+struct Worker {
+    engine: forwarding::Worker,
+    slow_path: HandOverSender,
+    inbox: Inbox,
+    sleeper: Sleeper,
+    count: Arc<WorkerCount>,
+    polled: Vec<Polled>,
+    /// By port number.
+    ports: Vec<Option<PortSlot>>,
+    /// Ports with frames waiting to be sent.
+    touched: Vec<PortId>,
+    verdicts: [Verdict; RX_BURST],
+    idle: Idle,
+}
+
+impl Worker {
+    fn run(mut self) -> ! {
+        let mut burst = Burst::<RX_BURST>::new();
+        let mut idle_rounds = 0;
+        loop {
+            if self.round(&mut burst) {
+                idle_rounds = 0;
+                continue;
+            }
+            idle_rounds += 1;
+            if self.idle == Idle::Adaptive && idle_rounds >= SPIN_ROUNDS {
+                self.sleep(&mut burst);
+                idle_rounds = 0;
+            }
+        }
+    }
+
+    /// Serves every queue and the inbox once. Whether there was anything to do.
+    fn round(&mut self, burst: &mut Burst<RX_BURST>) -> bool {
+        let mut worked = self.take_changes();
+        for index in 0..self.polled.len() {
+            let Some(polled) = self.polled.get_mut(index) else { break };
+            let received = polled.queue.receive(burst);
+            if received > 0 {
+                let port = polled.port;
+                worked = true;
+                add(&self.count.bursts, 1);
+                add(&self.count.packets, received as u64);
+                self.forward(port, burst);
+            }
+        }
+        worked |= self.take_frames();
+        self.flush();
+        self.engine.quiescent();
+        worked
+    }
+
+    fn forward(&mut self, port: PortId, burst: &mut Burst<RX_BURST>) {
+        let count = burst.len();
+        let frames: &mut [Frame] = Frame::wrap_slice_mut(burst);
+        let Some(verdicts) = self.verdicts.get_mut(..count) else { return burst.clear() };
+        self.engine.process(port, frames, verdicts);
+        let mut handed_over = false;
+        for (packet, index) in burst.drain().zip(0..count) {
+            match self.verdicts.get(index).copied() {
+                Some(Verdict::Transmit(to)) => self.queue(to, packet),
+                Some(Verdict::HandOver(reason)) => {
+                    handed_over = true;
+                    self.slow_path.send(reason.class().unwrap_or(Class::Other), port, packet);
+                }
+                Some(Verdict::Drop(_)) | None => drop(packet),
+            }
+        }
+        if handed_over {
+            self.slow_path.flush();
+        }
+    }
+
+    /// Puts a frame with those that wait to be sent by a port.
+    fn queue(&mut self, port: PortId, packet: Mbuf) {
+        // A port that was just removed: the engine's verdict is older.
+        let Some(Some(slot)) = self.ports.get_mut(usize::from(port.0)) else { return };
+        if slot.waiting.is_full() {
+            slot.send(&self.engine);
+        }
+        // There is room: sending empties it.
+        let bytes = packet.len() as u64;
+        if slot.waiting.push(packet).is_ok() {
+            slot.bytes += bytes;
+        }
+        if !slot.touched {
+            slot.touched = true;
+            self.touched.push(port);
+        }
+    }
+
+    fn flush(&mut self) {
+        for port in self.touched.drain(..) {
+            if let Some(Some(slot)) = self.ports.get_mut(usize::from(port.0)) {
+                slot.send(&self.engine);
+                slot.touched = false;
+            }
+        }
+    }
+
+    fn take_frames(&mut self) -> bool {
+        for taken in 0..FRAMES_PER_ROUND {
+            match self.inbox.frames.try_recv() {
+                Ok((port, frame)) => self.queue(port, frame),
+                Err(_) => return taken > 0,
+            }
+        }
+        true
+    }
+
+    fn take_changes(&mut self) -> bool {
+        let mut any = false;
+        while let Ok(change) = self.inbox.changes.try_recv() {
+            any = true;
+            match change {
+                Change::Attach { port, name, rx, sending } => {
+                    debug!(name, queues = rx.len(), "port attached");
+                    let index = usize::from(port.0);
+                    if self.ports.len() <= index {
+                        self.ports.resize_with(index + 1, || None);
+                    }
+                    if let Some(slot) = self.ports.get_mut(index) {
+                        *slot =
+                            Some(PortSlot { port, sending, waiting: Burst::new(), bytes: 0, touched: false });
+                    }
+                    self.polled.extend(rx.into_iter().map(|queue| Polled { port, queue }));
+                    self.watch_queues();
+                }
+                Change::Detach { port, done } => {
+                    self.sleeper.clear();
+                    self.polled.retain(|polled| polled.port != port);
+                    self.touched.retain(|touched| *touched != port);
+                    if let Some(slot) = self.ports.get_mut(usize::from(port.0)) {
+                        *slot = None;
+                    }
+                    self.watch_queues();
+                    // Who asked may have given up waiting.
+                    let _ = done.send(());
+                }
+            }
+        }
+        any
+    }
+
+    fn watch_queues(&mut self) {
+        self.sleeper.clear();
+        for polled in &self.polled {
+            if let Err(error) = self.sleeper.watch(polled.queue.wait_fd()) {
+                warn!(device = polled.queue.device(), %error, "queue cannot be waited for; it is polled with short sleeps");
+            }
+        }
+    }
+
+    /// Sleeps until there is something to do.
+    fn sleep(&mut self, burst: &mut Burst<RX_BURST>) {
+        self.inbox.waker.prepare();
+        for polled in &mut self.polled {
+            polled.queue.arm();
+        }
+        // What came before the queues were armed and the flag was up would wake nobody.
+        if !self.round(burst) {
+            add(&self.count.sleeps, 1);
+            // Tables may change and be freed meanwhile: this thread holds no reference into them.
+            self.engine.offline();
+            self.sleeper.sleep();
+            self.engine.online();
+        }
+        self.inbox.waker.awake();
+        for polled in &mut self.polled {
+            polled.queue.disarm();
+        }
+    }
+}
+
+impl PortSlot {
+    /// Sends what waits. What the device has no room for is dropped and counted: waiting would stall the other ports.
+    fn send(&mut self, engine: &forwarding::Worker) {
+        let all = self.waiting.len();
+        let bytes = std::mem::take(&mut self.bytes);
+        let refused = match &mut self.sending {
+            Sending::Own(queue) => {
+                let sent = queue.send(&mut self.waiting);
+                let left: u64 = self.waiting.iter().map(|frame| frame.len() as u64).sum();
+                engine.count_transmitted(self.port, sent as u64, bytes - left);
+                self.waiting.clear();
+                all - sent
+            }
+            Sending::Through(worker) => {
+                let refused =
+                    self.waiting.drain().filter_map(|frame| (!worker.send(self.port, frame)).then_some(()));
+                let refused = refused.count();
+                worker.flush();
+                refused
+            }
+        };
+        if refused > 0 {
+            engine.count_dropped(self.port, Reason::TxFull, refused as u64);
+        }
+    }
+}
