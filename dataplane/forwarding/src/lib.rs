@@ -48,7 +48,7 @@ pub use control::{
 };
 pub use counters::{PortCounters, VrfCounters};
 pub use error::Error;
-pub use packet::Packet;
+pub use packet::{Buffer, Packet};
 pub use pipeline::{MAX_BURST, Worker};
 pub use reason::{Class, Kind, Reason, Verdict};
 pub use types::{InvalidValue, Mac, PortId, Vni, VrfId, address_from_bytes};

@@ -29,3 +29,53 @@ pub trait Packet {
     /// Hints that the first bytes are needed soon.
     fn prefetch(&self) {}
 }
+
+/// A packet in memory of its own: for explanations, tests, fuzzers and benchmarks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Buffer {
+    /// What DPDK leaves in front of a received frame, bytes.
+    pub const HEADROOM: usize = 128;
+
+    /// A frame with [`HEADROOM`](Self::HEADROOM).
+    pub fn new(frame: &[u8]) -> Self {
+        Self::with_headroom(frame, Self::HEADROOM)
+    }
+
+    /// A frame with so many bytes of room in front.
+    pub fn with_headroom(frame: &[u8], headroom: usize) -> Self {
+        let mut bytes = vec![0; headroom];
+        bytes.extend_from_slice(frame);
+        Self { bytes, start: headroom }
+    }
+}
+
+impl Packet for Buffer {
+    fn data(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+
+    fn data_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.start..).unwrap_or_default()
+    }
+
+    fn prepend(&mut self, n: usize) -> bool {
+        let start = self.start.checked_sub(n);
+        self.start = start.unwrap_or(self.start);
+        start.is_some()
+    }
+
+    fn trim_front(&mut self, n: usize) -> bool {
+        let fits = n < self.data().len();
+        self.start += if fits { n } else { 0 };
+        fits
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.bytes.truncate(self.start.saturating_add(len));
+    }
+}

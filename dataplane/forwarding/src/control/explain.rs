@@ -11,7 +11,7 @@ use crate::counters::WorkerCells;
 use crate::error::Error;
 use crate::fib::NextHopIndex;
 use crate::headers::{ETHERNET, Family, ICMP, ICMPV6, IpView, SCTP, TCP, UDP};
-use crate::packet::Packet;
+use crate::packet::{Buffer, Packet};
 use crate::pipeline::Ingress;
 use crate::reason::{Reason, Verdict};
 use crate::tables::NodeView;
@@ -59,38 +59,7 @@ pub struct Explanation {
     pub prefix: Option<IpNet>,
 }
 
-/// The answer's packet: a hundred bytes of room, then the frame.
-struct Probe {
-    bytes: Vec<u8>,
-    start: usize,
-}
-
-const ROOM: usize = 128;
 const PROBE_TTL: u8 = 64;
-
-impl Packet for Probe {
-    fn data(&self) -> &[u8] {
-        &self.bytes[self.start..]
-    }
-
-    fn data_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..]
-    }
-
-    fn prepend(&mut self, n: usize) -> bool {
-        self.start.checked_sub(n).map(|start| self.start = start).is_some()
-    }
-
-    fn trim_front(&mut self, n: usize) -> bool {
-        let fits = n < self.data().len();
-        self.start += if fits { n } else { 0 };
-        fits
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.bytes.truncate(self.start + len);
-    }
-}
 
 impl Control {
     /// What would happen to a packet in a VRF, without sending one and without counting it.
@@ -117,7 +86,7 @@ impl Control {
             _ => steps.push(format!("VRF {vrf_name}: no route to {}", flow.destination)),
         }
 
-        let mut probe = Probe { bytes: [vec![0; ROOM], frame].concat(), start: ROOM };
+        let mut probe = Buffer::new(&frame);
         let mut verdict = [Verdict::Drop(Reason::PortDown)];
         // Counters of its own, which nobody adds up.
         let mut reader = self.reader(std::sync::Arc::new(WorkerCells::new()));
@@ -156,9 +125,8 @@ impl Control {
         let family = if flow.destination.is_ipv4() { Family::V4 } else { Family::V6 };
         let Ok(view) = IpView::new(family, frame.get(ETHERNET..).unwrap_or_default()) else { return };
         let hash = view.flow_hash();
-        let Some((path, word)) = self.explain_choice(steps, found.index(), hash.overlay()) else { return };
-        let Path::Vxlan { vtep, .. } = path else { return };
-        let _ = word;
+        let chosen = self.explain_choice(steps, found.index(), hash.overlay());
+        let Some(Path::Vxlan { vtep, .. }) = chosen else { return };
         match self.vteps.get(&crate::types::address_bits(vtep)).and_then(|vtep| vtep.group) {
             None => steps.push(format!("underlay: no route to VTEP {vtep}")),
             Some(group) => {
@@ -171,7 +139,7 @@ impl Control {
     }
 
     /// Names the path that the workers' tables choose.
-    fn explain_choice(&self, steps: &mut Vec<String>, slot: u32, hash: u32) -> Option<(Path, u32)> {
+    fn explain_choice(&self, steps: &mut Vec<String>, slot: u32, hash: u32) -> Option<Path> {
         let group = self.groups.get(&slot)?;
         let chosen = self.tables.select(slot, hash);
         let at = group.resolved.iter().position(|path| path.word == chosen)?;
@@ -179,7 +147,7 @@ impl Control {
         let entry = self.group_paths(slot).into_iter().nth(at)?;
         let problem = entry.problem.map(|reason| format!(" ({reason})")).unwrap_or_default();
         steps.push(format!("{}{problem}", self.describe(&path)));
-        Some((path, chosen.0))
+        Some(path)
     }
 
     fn describe(&self, path: &Path) -> String {
