@@ -141,7 +141,7 @@ pub enum NextHopContent {
     Hop(Hop),
     /// `NHA_BLACKHOLE`.
     Discard,
-    /// `NHA_GROUP`: ids and weights (1 to 256).
+    /// `NHA_GROUP`: ids and weights (1 to 65535).
     Group(Box<[(u32, u16)]>),
 }
 
@@ -373,7 +373,9 @@ fn group(value: &[u8]) -> Result<Box<[(u32, u16)]>, ParseError> {
     if !entries.remainder().is_empty() {
         return Err(ParseError::Size { what: "NHA_GROUP", size: value.len() });
     }
-    Ok(entries.map(|entry| (u32_at(entry, 0).unwrap_or_default(), u16::from(entry[4]) + 1)).collect())
+    // The weight less one; newer ones (Linux 6.12, FRR 10.2) keep its upper byte in what was reserved before.
+    let weight = |entry: &[u8]| u16::from_le_bytes([entry[4], entry[5]]).saturating_add(1);
+    Ok(entries.map(|entry| (u32_at(entry, 0).unwrap_or_default(), weight(entry))).collect())
 }
 
 fn neighbor(

@@ -262,10 +262,6 @@ impl Resolver {
             return;
         }
         let at = (route.table, route.prefix);
-        // Zebra's connected and local routes; the addresses themselves say more, and say it always.
-        if route.protocol == RTPROT_KERNEL {
-            return;
-        }
         let key = match (route.kind, route.hops) {
             (RouteKind::Discard, _) => Key::Discard,
             (_, Hops::Object(id)) => Key::Object(self.epoch, id),
@@ -308,9 +304,10 @@ impl Resolver {
     }
 }
 
-/// Link-local and multicast destinations are the kernel's, and so is what it delivers to itself.
+/// Link-local and multicast destinations are the kernel's, and so is what it delivers to itself. zebra's connected and local
+/// routes are left out too: the addresses themselves say more, and say it always.
 fn is_forwarded(route: &Route) -> bool {
-    let own = route.kind == RouteKind::Own;
+    let own = route.kind == RouteKind::Own || route.protocol == RTPROT_KERNEL;
     !own && match route.prefix {
         IpNet::V4(prefix) => !prefix.addr().is_multicast() && !prefix.addr().is_loopback(),
         IpNet::V6(prefix) => {

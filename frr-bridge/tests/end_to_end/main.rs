@@ -4,3 +4,4 @@
 mod common;
 mod default_vrf;
 mod devices;
+mod many_routes;

@@ -40,7 +40,7 @@ impl World {
                 self.neighbors.remove(&(neighbor.ifindex, neighbor.address));
             }
             // Connected and link-local routes of zebra's never count.
-            Message::NewRoute(route)
+            Message::NewRoute(route) | Message::DelRoute(route)
                 if route.protocol == 2 || route.prefix == "fe80::/64".parse().unwrap() => {}
             Message::NewRoute(route) => drop(self.routes.insert((route.table, route.prefix), route)),
             Message::DelRoute(route) => drop(self.routes.remove(&(route.table, route.prefix))),
