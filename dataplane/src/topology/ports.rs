@@ -297,7 +297,7 @@ impl Ports {
         }
         for ((worker, rx), tx) in self.workers.iter().zip(rx).zip(tx) {
             let sending = tx.map_or_else(|| Sending::Through(owner.clone()), Sending::Own);
-            worker.change(Change::Attach { port: id, name: name.to_owned(), rx, sending })?;
+            worker.attach(id, name, rx, sending)?;
         }
         self.slow_path.attach(Shadow {
             port: id,

@@ -80,6 +80,20 @@ impl WorkerHandle {
         Ok(())
     }
 
+    /// Gives it a port: queues to poll, and a way to send.
+    ///
+    /// # Errors
+    /// When the worker has ended.
+    pub fn attach(
+        &self,
+        port: PortId,
+        name: impl Into<String>,
+        rx: Vec<RxQueue>,
+        sending: Sending,
+    ) -> Result<(), Error> {
+        self.change(Change::Attach { port, name: name.into(), rx, sending })
+    }
+
     /// A way to send frames through it.
     pub fn frames(&self) -> FrameSender {
         self.frames.clone()

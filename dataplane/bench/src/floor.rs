@@ -1,0 +1,100 @@
+//! The floor: testpmd in io mode, the same capture in and the same sink, which touches no packet.
+
+use std::{
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+/// What testpmd measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Floor {
+    pub(crate) cycles: f64,
+    pub(crate) packets: u64,
+    /// TSC cycles per microsecond.
+    pub(crate) megahertz: f64,
+}
+
+/// Why there is no floor.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("dpdk-testpmd cannot be run: {0}; it is in Debian's package dpdk-dev")]
+    Start(#[from] std::io::Error),
+    #[error("dpdk-testpmd ended without \"CPU cycles/packet\"; its last words:\n{0}")]
+    Output(String),
+}
+
+/// Runs testpmd on `capture` with EAL's `memory` arguments for `time`, in bursts of `burst`.
+///
+/// # Errors
+/// When testpmd is missing or does not say what it measured.
+pub(crate) fn measure(
+    capture: &Path,
+    memory: &[String],
+    burst: usize,
+    time: Duration,
+) -> Result<Floor, Error> {
+    let mut child = Command::new("dpdk-testpmd")
+        .args(["-l", "0,1", "--no-pci", "--in-memory", "--no-telemetry"])
+        .args(memory)
+        .arg(format!("--vdev=net_pcap0,rx_pcap={},infinite_rx=1", capture.display()))
+        .args(["--vdev=net_null0,no-rx=1", "--", "-i", "--forward-mode=io", "--record-core-cycles"])
+        .args(["--no-flush-rx", "--total-num-mbufs=65536"])
+        .arg(format!("--burst={burst}"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut stdin = child.stdin.take().expect("piped above");
+    // It reads these when it has started its ports, however long that takes.
+    stdin.write_all(b"start\n")?;
+    thread::sleep(time);
+    // One that has died already shows in its output below.
+    _ = stdin.write_all(b"stop\nquit\n");
+    drop(stdin);
+    let output = child.wait_with_output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    parse(&text).ok_or_else(|| {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let mut last: Vec<&str> = text.lines().chain(errors.lines()).rev().take(15).collect();
+        last.reverse();
+        Error::Output(last.join("\n"))
+    })
+}
+
+/// Reads `CPU cycles/packet=33.28 (total cycles=754 / total io packets=226) at 2600 MHz Clock`.
+fn parse(text: &str) -> Option<Floor> {
+    let line =
+        text.lines().rev().find_map(|line| line.split_once("CPU cycles/packet=").map(|(_, rest)| rest))?;
+    let (cycles, rest) = line.split_once(' ')?;
+    let (_, rest) = rest.split_once("packets=")?;
+    let (packets, rest) = rest.split_once(')')?;
+    let (_, rest) = rest.split_once("at ")?;
+    let (megahertz, _) = rest.split_once(' ')?;
+    Some(Floor {
+        cycles: cycles.parse().ok()?,
+        packets: packets.parse().ok()?,
+        megahertz: megahertz.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_testpmd_says() {
+        let text = "Done\n  CPU cycles/packet=33.28 (total cycles=7541384475 / total io packets=226613440) at 2600 MHz \
+                    Clock\n\nDone.\n";
+        assert_eq!(parse(text), Some(Floor { cycles: 33.28, packets: 226_613_440, megahertz: 2600.0 }));
+    }
+
+    #[test]
+    fn anything_else_is_no_measurement() {
+        for text in ["", "CPU cycles/packet=", "CPU cycles/packet=x (total", "EAL: Cannot init memory"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What a run found: a JSON file per scenario, and a table.
+
+use std::{fs, io, path::Path};
+
+use comfy_table::{Table, presets};
+use serde::{Deserialize, Serialize};
+
+/// One scenario's figures.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Figures {
+    pub(crate) name: String,
+    /// Millions of packets per second, one worker.
+    pub(crate) mpps: f64,
+    /// TSC cycles per packet: receive, forward, transmit, loop.
+    pub(crate) cycles_total: f64,
+    /// Of these what forwarding took: total less testpmd's in io mode with the same frames and ports.
+    pub(crate) cycles_forwarding: f64,
+    /// Packets that were measured.
+    pub(crate) packets: u64,
+}
+
+/// Writes `value` to `folder/name.json`.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(crate) fn save(folder: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
+    text.push('\n');
+    fs::write(folder.join(name).with_extension("json"), text)
+}
+
+/// The figures as a table for people.
+pub(crate) fn table(all: &[Figures]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(["scenario", "Mpps", "cycles/packet", "of these forwarding", "packets"]);
+    for figures in all {
+        table.add_row([
+            figures.name.clone(),
+            format!("{:.2}", figures.mpps),
+            format!("{:.0}", figures.cycles_total),
+            format!("{:.0}", figures.cycles_forwarding),
+            figures.packets.to_string(),
+        ]);
+    }
+    table.to_string()
+}

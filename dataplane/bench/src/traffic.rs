@@ -1,0 +1,168 @@
+//! The frames that enter: 16 k flows, 64 bytes on the wire or the fewest that fit.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use forwarding::fib::sample::Random;
+
+/// Flows of a scenario, each one frame of the capture that is replayed without end.
+pub(crate) const FLOWS: usize = 16_384;
+
+/// The engine's port MAC, which every frame is for.
+pub(crate) const OUR_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
+/// Who sends them.
+pub(crate) const PEER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
+/// This node's VTEP and router MAC, and those of the PE at the other end.
+pub(crate) const OUR_VTEP: Ipv4Addr = Ipv4Addr::new(100, 65, 0, 1);
+pub(crate) const OUR_ROUTER_MAC: [u8; 6] = [0x02, 0, 0, 0, 1, 0x01];
+/// The VNI of tenant VRF red.
+pub(crate) const VNI: u32 = 100;
+/// IANA's port of VXLAN, RFC 7348 section 5.
+pub(crate) const VXLAN_PORT: u16 = 4789;
+/// Remote VTEPs are 100.65.1.0 and the following.
+pub(crate) const VTEPS: u8 = 64;
+
+/// The address of remote VTEP `index`.
+pub(crate) fn remote_vtep(index: u8) -> Ipv4Addr {
+    Ipv4Addr::new(100, 65, 1, index)
+}
+
+const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+const UDP: u8 = 17;
+/// Shortest frame without its checksum, IEEE 802.3 clause 4A.
+const SHORTEST: usize = 60;
+
+fn ethernet(destination: [u8; 6], source: [u8; 6], kind: [u8; 2], payload: &[u8]) -> Vec<u8> {
+    [&destination[..], &source, &kind, payload].concat()
+}
+
+fn padded(mut frame: Vec<u8>) -> Vec<u8> {
+    frame.resize(frame.len().max(SHORTEST), 0);
+    frame
+}
+
+fn udp(source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(8 + payload.len()).expect("a datagram fits");
+    let mut datagram =
+        [source.to_be_bytes(), destination.to_be_bytes(), length.to_be_bytes(), [0; 2]].concat();
+    datagram.extend_from_slice(payload);
+    datagram
+}
+
+fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(20 + payload.len()).expect("a packet fits");
+    let [high, low] = length.to_be_bytes();
+    let mut packet = vec![0x45, 0, high, low, 0, 0, 0x40, 0, 64, UDP, 0, 0];
+    packet.extend(source.octets());
+    packet.extend(destination.octets());
+    let sum = packet.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum::<u32>();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let folded = (folded & 0xffff) + (folded >> 16);
+    let checksum = !u16::try_from(folded & 0xffff).expect("masked");
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    packet.extend_from_slice(payload);
+    packet
+}
+
+fn ipv6(source: Ipv6Addr, destination: Ipv6Addr, payload: &[u8]) -> Vec<u8> {
+    let [high, low] = u16::try_from(payload.len()).expect("a packet fits").to_be_bytes();
+    let mut packet = vec![0x60, 0, 0, 0, high, low, UDP, 64];
+    packet.extend(source.octets());
+    packet.extend(destination.octets());
+    packet.extend_from_slice(payload);
+    packet
+}
+
+/// Where the ports of flow `index` come from: every flow has its own pair.
+fn ports(index: usize) -> (u16, u16) {
+    let low = u16::try_from(index % 16_384).expect("taken modulo");
+    (1024 + low, 2000 + low % 7)
+}
+
+/// Frames to the given destinations, one flow each.
+pub(crate) fn to_ipv4(destinations: &[Ipv4Addr]) -> Vec<Vec<u8>> {
+    destinations
+        .iter()
+        .enumerate()
+        .map(|(index, destination)| {
+            let (source, port) = ports(index);
+            let packet = ipv4(Ipv4Addr::new(198, 18, 0, 1), *destination, &udp(source, port, &[]));
+            padded(ethernet(OUR_MAC, PEER_MAC, ETHERTYPE_IPV4, &packet))
+        })
+        .collect()
+}
+
+/// Likewise for IPv6: 62 bytes, more than the shortest.
+pub(crate) fn to_ipv6(destinations: &[Ipv6Addr]) -> Vec<Vec<u8>> {
+    destinations
+        .iter()
+        .enumerate()
+        .map(|(index, destination)| {
+            let (source, port) = ports(index);
+            let packet =
+                ipv6("2001:db8::1".parse().expect("an address"), *destination, &udp(source, port, &[]));
+            padded(ethernet(OUR_MAC, PEER_MAC, ETHERTYPE_IPV6, &packet))
+        })
+        .collect()
+}
+
+/// Frames that arrive from remote VTEPs with a packet for each destination inside.
+pub(crate) fn encapsulated(destinations: &[Ipv4Addr]) -> Vec<Vec<u8>> {
+    destinations
+        .iter()
+        .enumerate()
+        .map(|(index, destination)| {
+            let (source, port) = ports(index);
+            let vtep = u8::try_from(index % usize::from(VTEPS)).expect("taken modulo");
+            let inner = ipv4(Ipv4Addr::new(198, 18, 0, 1), *destination, &udp(source, port, &[]));
+            let inner = ethernet(OUR_ROUTER_MAC, [0x02, 0, 0, 0, 2, vtep], ETHERTYPE_IPV4, &inner);
+            let [_, v1, v2, v3] = VNI.to_be_bytes();
+            let vxlan = [&[0x08, 0, 0, 0, v1, v2, v3, 0][..], &inner].concat();
+            let outer = ipv4(remote_vtep(vtep), OUR_VTEP, &udp(49_152 + source % 16_384, VXLAN_PORT, &vxlan));
+            padded(ethernet(OUR_MAC, PEER_MAC, ETHERTYPE_IPV4, &outer))
+        })
+        .collect()
+}
+
+/// [`FLOWS`] destinations anywhere in IPv4's 1.0.0.0 to 99.255.255.255.
+pub(crate) fn any_ipv4(random: &mut Random) -> Vec<Ipv4Addr> {
+    (0..FLOWS).map(|_| Ipv4Addr::from(random.below(99 << 24) + (1 << 24))).collect()
+}
+
+/// [`FLOWS`] destinations in 2000::/3.
+pub(crate) fn any_ipv6(random: &mut Random) -> Vec<Ipv6Addr> {
+    (0..FLOWS)
+        .map(|_| {
+            let bits = u128::from(random.bits()) << 64 | u128::from(random.bits());
+            Ipv6Addr::from(bits >> 3 | 1 << 125)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_the_shortest_that_fit() {
+        let mut random = Random::new(1);
+        assert!(to_ipv4(&any_ipv4(&mut random)).iter().all(|frame| frame.len() == 60));
+        assert!(to_ipv6(&any_ipv6(&mut random)).iter().all(|frame| frame.len() == 62));
+        // 14 + 20 + 8 + 8 outer and VXLAN, 14 + 20 + 8 inner.
+        assert!(encapsulated(&any_ipv4(&mut random)).iter().all(|frame| frame.len() == 92));
+    }
+
+    #[test]
+    fn header_checksums_verify() {
+        let frame = &to_ipv4(&[Ipv4Addr::new(10, 1, 2, 3)])[0];
+        let sum: u32 =
+            frame[14..34].chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+        assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);
+    }
+
+    #[test]
+    fn ipv6_destinations_are_global() {
+        let mut random = Random::new(2);
+        assert!(any_ipv6(&mut random).iter().all(|address| address.segments()[0] >> 13 == 1));
+    }
+}
