@@ -74,19 +74,31 @@ fn loom_other_leaves_of_a_node() {
     );
 }
 
-/// The freed leaves are taken again at once, with another next hop: a reader must not be looking at them.
+/// The node is replaced together with its siblings, by its parent's pointer.
+#[test]
+fn loom_siblings_are_replaced() {
+    model(
+        &[(0x0a01_0000, 16, 2)],
+        |fib, table| insert(fib, table, 0x0a01_8000, 17, 3),
+        0x0a01_8001,
+        Some(2),
+        Some(3),
+    );
+}
+
+/// The node that was replaced is taken again at once, for another prefix: a reader must not be looking at it.
 #[test]
 fn loom_reuse_of_freed_blocks() {
     model(
-        &[(0x0a00_0000, 8, 1)],
+        &[(0x0a01_0000, 16, 2)],
         |fib, table| {
-            insert(fib, table, 0x0a00_0000, 8, 2);
+            insert(fib, table, 0x0a01_8000, 17, 3);
             fib.reclaim();
-            insert(fib, table, 0xc000_0000, 8, 3);
+            insert(fib, table, 0xc001_0000, 16, 4);
         },
-        0x0a00_0001,
-        Some(1),
+        0x0a01_8001,
         Some(2),
+        Some(3),
     );
 }
 
