@@ -106,6 +106,12 @@ impl AfPacket {
         let guard = PROBING.lock().unwrap_or_else(PoisonError::into_inner);
         let no_interface = |_| Error::NoInterface { interface: interface.to_owned() };
         let found = Interface::find(interface).map_err(no_interface)?;
+        // On older kernels (seen on 6.1) the driver's sockets cannot form a group on an interface that is down.
+        found.set_up().map_err(|errno| Error::Device {
+            operation: "setting up the interface",
+            device: interface.to_owned(),
+            errno,
+        })?;
         Ok(Prepared { interface: found, sockets: packet_sockets(), _one_at_a_time: guard })
     }
 

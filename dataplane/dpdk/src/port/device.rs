@@ -43,7 +43,7 @@ impl Device {
     /// Two things of the driver are undone. It puts its sockets into a fan-out group that reassembles IPv4 fragments,
     /// even with one queue; a router must not, and the result would not fit the ring. And it receives what the kernel
     /// sends by the interface. So each socket is replaced, before anything is received, by one without either. GRO and LRO
-    /// of the interface, which would merge packets likewise, are off while the port is open.
+    /// of the interface, which would merge packets likewise, are off while the port is open. Probing sets the interface up.
     pub fn af_packet(interface: &str) -> Self {
         let kind =
             Kind::AfPacket { interface: interface.to_owned(), queues: 1, ring: Ring::for_frames_of(1518) };
@@ -197,7 +197,9 @@ fn probe(device: &Device) -> Result<u16, Error> {
     // SAFETY: EAL runs; the text outlives the call, which copies it.
     let ret = unsafe { sys::rte_dev_probe(c_argument.as_ptr()) };
     if ret != 0 {
-        return Err(Error::Probe { device: argument, errno: errno_of(ret) });
+        // -1 is a driver without a reason, though its log may have one; rte_errno is somebody else's then.
+        let errno = if ret == -1 { Errno::EIO } else { errno_of(ret) };
+        return Err(Error::Probe { device: argument, errno });
     }
     match port_by_name(&device.name)? {
         Some(id) if super::claim(id) => Ok(id),

@@ -104,8 +104,17 @@ impl Interface {
     }
 
     pub(super) fn set_promiscuous(&self, on: bool) -> Result<(), Errno> {
+        self.set_flag(libc::IFF_PROMISC, on)
+    }
+
+    /// Sets it up; its link may still be down.
+    pub(super) fn set_up(&self) -> Result<(), Errno> {
+        self.set_flag(libc::IFF_UP, true)
+    }
+
+    fn set_flag(&self, flag: i32, on: bool) -> Result<(), Errno> {
         let flags = self.flags()?;
-        let wanted = if on { flags | libc::IFF_PROMISC } else { flags & !libc::IFF_PROMISC };
+        let wanted = if on { flags | flag } else { flags & !flag };
         if wanted == flags {
             return Ok(());
         }
