@@ -12,8 +12,8 @@ use crate::{report::Figures, scenario::Scenario};
 
 /// Packets at once, as the worker takes them: the floor is measured with the same.
 pub(crate) const BURST: usize = 64;
-/// What a run of this size needs: buffers for the capture, its copies, and the tables of DPDK.
-pub(crate) const MEMORY: u64 = 1 << 30;
+/// What a run of this size needs, MB: buffers for the capture, its copies, and the tables of DPDK.
+pub(crate) const MEMORY: u64 = 1024;
 /// Caches, branch predictors and tables settle in this time.
 const WARM_UP: Duration = Duration::from_secs(1);
 

@@ -37,7 +37,7 @@ pub(crate) fn measure(
     time: Duration,
 ) -> Result<Floor, Error> {
     let mut child = Command::new("dpdk-testpmd")
-        .args(["-l", "0,1", "--no-pci", "--in-memory", "--no-telemetry"])
+        .args(["-l", "0,1", "--no-pci", "--no-telemetry"])
         .args(memory)
         .arg(format!("--vdev=net_pcap0,rx_pcap={},infinite_rx=1", capture.display()))
         .args(["--vdev=net_null0,no-rx=1", "--", "-i", "--forward-mode=io", "--record-core-cycles"])

@@ -101,8 +101,9 @@ fn measure_all(scenarios: &[Scenario], out: &Path, time: Duration, no_huge: bool
         Hugepages::borrow(PAGES).inspect_err(|error| eprintln!("pe-bench: without hugepages: {error}")).ok()
     };
     let memory: Vec<String> = match _hugepages {
-        Some(_) => vec!["-m".to_owned(), (engine::MEMORY >> 20).to_string()],
-        None => vec!["--no-huge".to_owned(), "-m".to_owned(), (engine::MEMORY >> 20).to_string()],
+        Some(_) => vec!["--in-memory".to_owned(), "-m".to_owned(), engine::MEMORY.to_string()],
+        // Which EAL 22.11 refuses together with --in-memory.
+        None => ["--no-shconf", "--no-huge", "-m", &engine::MEMORY.to_string()].map(str::to_owned).to_vec(),
     };
     let folder = tempfile::tempdir().context("cannot make a folder for captures")?;
     let mut all = Vec::new();
