@@ -1,0 +1,9 @@
+//! The engine as its callers see it: frames in, frames and verdicts out, by the public interface alone.
+
+mod ecmp;
+mod frames;
+mod lab;
+mod oracle;
+mod robust;
+mod session;
+mod vxlan;
