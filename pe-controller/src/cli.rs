@@ -139,18 +139,22 @@ fn run_static(args: StaticArgs, log: Option<String>) -> anyhow::Result<ExitCode>
     // What we and frr-reload.py write may hold passwords: nothing of it is for everybody.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
 
-    let mut config = args.frr_confdir.clone();
-    config.extend(&args.frr_pathspace);
+    let mut default_dir = args.frr_confdir;
+    default_dir.extend(&args.frr_pathspace);
+    let config = args.frr_config.unwrap_or_else(|| default_dir.join("frr.conf"));
+    let config_dir = match (config.parent(), config.file_name()) {
+        (Some(directory), Some(name)) if name == "frr.conf" => directory.to_owned(),
+        _ => anyhow::bail!("--frr-config {}: frr-reload.py needs it to be named frr.conf", config.display()),
+    };
     let options = Options {
         config_dir: args.config_dir,
         dataplane: args.dataplane,
         status_file: (!args.status_file.is_empty()).then(|| args.status_file.into()),
         frr: Settings {
-            config: args.frr_config.unwrap_or_else(|| config.join("frr.conf")),
+            config_dir,
             pathspace: args.frr_pathspace,
             reload: args.frr_reload,
             bindir: args.frr_bindir,
-            confdir: args.frr_confdir,
             rundir: args.frr_rundir,
             vty_sockets: args.frr_vty_sockets,
             prefix: args.frr_prefix.split_whitespace().map(str::to_owned).collect(),

@@ -26,14 +26,12 @@ const DAEMONS: [&str; 5] = ["zebra", "bgpd", "bfdd", "staticd", "mgmtd"];
 pub struct Settings {
     /// `-N NAME` of its daemons; none when they have none.
     pub pathspace: Option<String>,
-    /// Where frr.conf is written.
-    pub config: PathBuf,
+    /// The directory frr.conf is written to.
+    pub config_dir: PathBuf,
     /// frr-reload.py.
     pub reload: PathBuf,
     /// Where vtysh is.
     pub bindir: PathBuf,
-    /// FRR's configuration directory, without the pathspace.
-    pub confdir: PathBuf,
     /// Where frr-reload.py keeps its temporary file.
     pub rundir: PathBuf,
     /// Where the daemons' vty sockets are, without the pathspace.
@@ -76,6 +74,10 @@ impl Frr {
             Some((daemon, (metadata.ino(), metadata.ctime(), metadata.ctime_nsec())))
         };
         Instance(DAEMONS.into_iter().filter_map(socket).collect())
+    }
+
+    fn config(&self) -> PathBuf {
+        self.settings.config_dir.join("frr.conf")
     }
 
     fn socket(&self, daemon: &str) -> PathBuf {
@@ -138,7 +140,7 @@ impl Frr {
     }
 
     async fn attempt(&self, config: &FrrConfig) -> Result<Attempt, Error> {
-        let candidate = self.settings.config.with_extension("conf.candidate");
+        let candidate = self.config().with_extension("conf.candidate");
         self.write(&candidate, &config.text)?;
         let checked = run(&self.check_command(&candidate), CHECK_LIMIT).await;
         let blame_line = |line, _: &str| config.raw_at(line);
@@ -151,10 +153,18 @@ impl Frr {
             let _ = fs::remove_file(&candidate);
             return outcome;
         }
-        fs::rename(&candidate, &self.settings.config)
-            .map_err(|source| Error::Write { path: self.settings.config.clone(), source })?;
-        let output = run(&self.reload_command(), RELOAD_LIMIT).await?;
-        self.judge("frr-reload.py", &output, |_, command| config.raw_with(command))
+        let path = self.config();
+        fs::rename(&candidate, &path).map_err(|source| Error::Write { path, source })?;
+        let reload = async || {
+            let output = run(&self.reload_command(), RELOAD_LIMIT).await?;
+            self.judge("frr-reload.py", &output, |_, command| config.raw_with(command))
+        };
+        match reload().await? {
+            // It removes lines one by one and fails at one that went with another, such as a listen range with its
+            // peer group. What is left to do then, if anything, a second run does.
+            Attempt::Unclear(_) => reload().await,
+            attempt => Ok(attempt),
+        }
     }
 
     /// Reads what a command said. `blame` tells which raw object a line came from.
@@ -243,7 +253,7 @@ impl Frr {
         let settings = &self.settings;
         let mut argv = settings.prefix.clone();
         argv.push(text(&settings.bindir.join("vtysh")));
-        argv.extend(["--config_dir".to_owned(), text(&settings.confdir)]);
+        argv.extend(["--config_dir".to_owned(), text(&settings.config_dir)]);
         if let Some(name) = &settings.pathspace {
             argv.extend(["-N".to_owned(), name.clone()]);
         }
@@ -259,13 +269,14 @@ impl Frr {
         argv.push(text(&settings.reload));
         argv.extend(fixed.map(str::to_owned));
         argv.extend(["--bindir".to_owned(), text(&settings.bindir)]);
-        argv.extend(["--confdir".to_owned(), text(&settings.confdir)]);
+        // Where the file is in this directory frr-reload.py does not have the daemons write files of their own.
+        argv.extend(["--confdir".to_owned(), text(&settings.config_dir)]);
         argv.extend(["--rundir".to_owned(), text(&settings.rundir)]);
         argv.extend(["--vty_socket".to_owned(), text(&settings.vty_sockets)]);
         if let Some(name) = &settings.pathspace {
             argv.extend(["--pathspace".to_owned(), name.clone()]);
         }
-        argv.push(text(&settings.config));
+        argv.push(text(&self.config()));
         argv
     }
 }

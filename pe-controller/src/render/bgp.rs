@@ -119,10 +119,9 @@ fn neighbor(text: &mut Text, neighbor: &Neighbor, families: &[Family]) {
     }
     // FRR takes multihop for eBGP by address only, and does not show a single hop, its default.
     let multihop = neighbor.multihop.filter(|_| !neighbor.internal && !matches!(peer, Peer::Interface(_)));
-    match multihop {
-        Some(255) => text.line(format_args!("neighbor {peer} ebgp-multihop")),
-        Some(ttl) if ttl > 1 => text.line(format_args!("neighbor {peer} ebgp-multihop {ttl}")),
-        _ => {}
+    if let Some(ttl) = multihop.filter(|ttl| *ttl > 1) {
+        // FRR 8.4 shows 255 with its number and newer ones without: 254 is the same in all of them.
+        text.line(format_args!("neighbor {peer} ebgp-multihop {}", ttl.min(254)));
     }
     let active = |af| families.iter().any(|family| family.af == af);
     if active(AfType::Ipv6Unicast)

@@ -82,11 +82,7 @@ pub fn frr_config(pe: &Pe) -> FrrConfig {
     }
     let mut bfd = false;
     if let Some((underlay, router_id)) = &pe.underlay {
-        let profiles: Vec<&Neighbor> =
-            underlay.neighbors.iter().filter(|neighbor| bfd_profile(neighbor).is_some()).collect();
-        if !profiles.is_empty() {
-            bfd_profiles(&mut text, &profiles);
-        }
+        bfd_profiles(&mut text, &underlay.neighbors);
         bfd = underlay.neighbors.iter().any(|neighbor| neighbor.bfd.is_some());
         text.block("route-map allowall permit 1", "exit", |_| {});
         text.separator();
@@ -119,7 +115,8 @@ fn bfd_profile(neighbor: &Neighbor) -> Option<String> {
     any.then(|| format!("neighbor-{}", neighbor.peer))
 }
 
-fn bfd_profiles(text: &mut Text, neighbors: &[&Neighbor]) {
+/// The block is there even when it is empty: once entered, FRR shows it for ever.
+fn bfd_profiles(text: &mut Text, neighbors: &[Neighbor]) {
     text.block("bfd", "exit", |text| {
         for neighbor in neighbors {
             let (Some(name), Some(bfd)) = (bfd_profile(neighbor), &neighbor.bfd) else { continue };
