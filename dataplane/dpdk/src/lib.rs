@@ -38,8 +38,8 @@
 //! ```
 //!
 //! ```compile_fail,E0599
-//! fn two_owners(queue: &dpdk::TxQueue) -> dpdk::TxQueue {
-//!     queue.clone()
+//! fn two_owners(queue: dpdk::TxQueue) -> [dpdk::TxQueue; 2] {
+//!     [queue.clone(), queue]
 //! }
 //! ```
 //!
