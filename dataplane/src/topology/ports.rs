@@ -228,7 +228,7 @@ impl Ports {
             Some(mac) => mac,
             None => port.mac()?,
         };
-        let link = port.link()?;
+        let link = link_behind(&wanted.device, port.link()?);
         let name = &wanted.spec.name;
         let shadow = Tap::open(&self.router_netns, name, mac, Queues::One)?;
         if let Some(link) = self.router.find(name)? {
@@ -447,7 +447,7 @@ impl OpenPort {
     /// # Errors
     /// When the device has gone.
     pub fn refresh_link(&mut self, name: &str) -> Result<bool, Error> {
-        let link = self.port.link()?;
+        let link = link_behind(&self.device, self.port.link()?);
         let changed = link != self.link;
         if changed {
             info!(port = name, up = link.up, "link");
@@ -465,6 +465,12 @@ impl OpenPort {
             tracing::debug!(port = name, %error, "cannot set the shadow's carrier");
         }
     }
+}
+
+/// The link's state. net_tap looks its far end up by name in the namespace it was made in; once that end has moved to
+/// another it sees the first state for ever. As long as we hold a TAP, its far end has a carrier.
+fn link_behind(device: &Device, seen: dpdk::Link) -> dpdk::Link {
+    if matches!(device, Device::Tap { .. }) { dpdk::Link { up: true, ..seen } } else { seen }
 }
 
 fn configure_tap(
