@@ -225,10 +225,10 @@ proptest! {
 
         prop_assert!(derived.memory >= LEAST_MEMORY);
         if derived.hugepages {
-            let free: u128 = environment.hugepages.iter().map(|pool| {
+            let free = environment.hugepages.iter().fold(0_u128, |sum, pool| {
                 let free = u128::from(pool.size) * u128::from(pool.free);
-                pool.limit.map_or(free, |limit| free.min(limit.into()))
-            }).sum();
+                sum.saturating_add(pool.limit.map_or(free, |limit| free.min(limit.into())))
+            });
             prop_assert!(u128::from(derived.memory) * u128::from(MB) <= free);
         }
         let has = |argument: &str| derived.arguments.iter().any(|a| a == argument);
