@@ -212,9 +212,7 @@ impl Control {
         if self.groups.get(&slot).is_some_and(|group| !group.named && group.routes == 0)
             && let Some(group) = self.groups.remove(&slot)
         {
-            if let Some(word) = self.tables.groups.get(slot) {
-                word.store(0, Ordering::Release);
-            }
+            // Its word stays as it is: a worker may have found the slot in the FIB just before the last route left.
             for dependency in &group.dependencies {
                 self.dependents.remove(&(*dependency, slot));
             }

@@ -1,5 +1,6 @@
 //! The engine as its callers see it: frames in, frames and verdicts out, by the public interface alone.
 
+mod concurrent;
 mod ecmp;
 mod frames;
 mod lab;
