@@ -14,6 +14,7 @@ use crate::plan::{Plan, plan};
 use crate::render::frr_config;
 use crate::run::{Host, Options, run};
 use crate::topology::readable;
+use crate::validate::InForce;
 
 /// Turns the objects of a provider edge into FRR's configuration and the dataplane's topology.
 #[derive(Debug, Parser)]
@@ -250,7 +251,7 @@ fn plan_of(args: &FilesArgs) -> anyhow::Result<Plan> {
         }
     }
     let node = node.unwrap_or_else(|| given_node(args.node_index));
-    let mut plan = plan(all, &node, &Host::name(), &Host::read());
+    let mut plan = plan(all, &node, &Host::name(), &Host::read(), &InForce::new());
     failures.append(&mut plan.failures);
     failures.sort();
     failures.dedup();

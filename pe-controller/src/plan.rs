@@ -8,7 +8,7 @@ use crate::files::Objects;
 use crate::model::{Failure, FieldError, NodeConfig, Object, ObjectRef, Reason, Source};
 use crate::resolve::{InterfaceAddresses, Node, Pe, node_index, resolve};
 use crate::topology::topology;
-use crate::validate;
+use crate::validate::{self, InForce};
 
 /// What one reading of the files amounts to.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,15 +44,16 @@ impl Plan {
 }
 
 /// Validates `objects` and gives them the addresses of the node that `node_config` describes. `machine` is the machine's
-/// own name.
+/// own name; `in_force` what carries traffic already.
 #[must_use]
 pub fn plan(
     objects: Objects,
     node_config: &Object<NodeConfig>,
     machine: &str,
     interfaces: &dyn InterfaceAddresses,
+    in_force: &InForce,
 ) -> Plan {
-    let valid = validate::objects(objects);
+    let valid = validate::objects(objects, in_force);
     let mut failures = valid.failures.clone();
     let mut origins = BTreeMap::new();
     origins.extend(valid.underlay.iter().map(|object| (object.id.clone(), object.source.clone())));

@@ -13,6 +13,7 @@ use pe_controller::files::{node_config, objects};
 use pe_controller::frr::Frr;
 use pe_controller::plan::plan;
 use pe_controller::resolve::{InterfaceAddresses, Pe};
+use pe_controller::validate::InForce;
 use support::{TestFrr, available, ok, wait_for};
 
 struct NoInterfaces;
@@ -26,7 +27,7 @@ impl InterfaceAddresses for NoInterfaces {
 fn pe(text: &str) -> Pe {
     let node = node_config(Path::new("node-config.yaml"), "nodeIndex: {index: 1}").unwrap();
     let loaded = objects(Path::new("openpe_test.yaml"), text).unwrap();
-    let plan = plan(loaded.objects, &node, &pe_controller::run::Host::name(), &NoInterfaces);
+    let plan = plan(loaded.objects, &node, &pe_controller::run::Host::name(), &NoInterfaces, &InForce::new());
     assert_eq!((loaded.failures, plan.failures), (vec![], vec![]));
     plan.pe.unwrap()
 }

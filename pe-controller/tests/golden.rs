@@ -12,6 +12,7 @@ use pe_controller::plan::{Plan, plan};
 use pe_controller::render::frr_config;
 use pe_controller::resolve::InterfaceAddresses;
 use pe_controller::topology::readable;
+use pe_controller::validate::InForce;
 
 struct NoInterfaces;
 
@@ -26,7 +27,7 @@ fn read(file: &Path) -> Plan {
     let loaded = objects(file, &text).unwrap();
     assert_eq!(loaded.failures, [], "{}", file.display());
     let node = node_config(Path::new("node-config.yaml"), "nodeIndex: {index: 1}").unwrap();
-    let plan = plan(loaded.objects, &node, "worker-1", &NoInterfaces);
+    let plan = plan(loaded.objects, &node, "worker-1", &NoInterfaces, &InForce::new());
     assert_eq!(plan.failures, [], "{}", file.display());
     plan
 }
@@ -86,7 +87,7 @@ fn the_examples_are_valid() {
         assert_eq!(loaded.failures, []);
         all.append(loaded.objects);
     }
-    let plan = plan(all, &node, "worker-1", &NoInterfaces);
+    let plan = plan(all, &node, "worker-1", &NoInterfaces, &InForce::new());
     assert_eq!(plan.failures, []);
     assert_eq!(plan.pe.unwrap().vnis.len(), 2);
 }

@@ -1,8 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::Path as FilePath;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_path_to_error::{Path, Segment};
 
 use super::tree::{Tree, parse};
 use crate::model::{
@@ -52,7 +53,7 @@ pub struct Loaded {
 ///
 /// # Errors
 /// When the file as a whole cannot be read: then nothing is known of its objects.
-pub fn objects(file: &Path, text: &str) -> Result<Loaded, Failure> {
+pub fn objects(file: &FilePath, text: &str) -> Result<Loaded, Failure> {
     let tree = parse(text).map_err(|error| whole(file, error.line, error.message))?;
     let mut sections = match tree.value.clone() {
         Value::Null => serde_json::Map::new(),
@@ -87,7 +88,7 @@ pub fn objects(file: &Path, text: &str) -> Result<Loaded, Failure> {
 ///
 /// # Errors
 /// When it is not what such a file holds.
-pub fn node_config(file: &Path, text: &str) -> Result<Object<NodeConfig>, Failure> {
+pub fn node_config(file: &FilePath, text: &str) -> Result<Object<NodeConfig>, Failure> {
     let tree = parse(text).map_err(|error| whole(file, error.line, error.message))?;
     let source = Source { file: file.to_owned(), lines: tree.lines };
     let object = Object { id: ObjectRef { kind: Kind::NodeConfig, name: String::new() }, source, spec: () };
@@ -98,7 +99,7 @@ pub fn node_config(file: &Path, text: &str) -> Result<Object<NodeConfig>, Failur
     }
 }
 
-fn whole(file: &Path, line: Option<u64>, message: String) -> Failure {
+fn whole(file: &FilePath, line: Option<u64>, message: String) -> Failure {
     Failure {
         file: file.to_owned(),
         line,
@@ -110,7 +111,7 @@ fn whole(file: &Path, line: Option<u64>, message: String) -> Failure {
 }
 
 struct Reader<'a> {
-    file: &'a Path,
+    file: &'a FilePath,
     tree: &'a Tree,
     failures: Vec<Failure>,
 }
@@ -217,9 +218,25 @@ impl Reader<'_> {
 }
 
 fn typed<T: DeserializeOwned>(value: Value) -> Result<T, FieldError> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
+    serde_path_to_error::deserialize(&value).map_err(|error| {
         let path = error.path().to_string();
         let field = if path == "." { String::new() } else { path };
-        FieldError::new(field, error.into_inner().to_string())
+        let mut message = error.inner().to_string();
+        if let Some(Value::String(text)) = at(&value, error.path())
+            && !field.ends_with("password")
+            && !message.contains(text.as_str())
+        {
+            message = format!("{text:?}: {message}");
+        }
+        FieldError::new(field, message)
+    })
+}
+
+/// The value at `path`.
+fn at<'a>(value: &'a Value, path: &Path) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, segment| match segment {
+        Segment::Seq { index } => value.get(index),
+        Segment::Map { key } => value.get(key),
+        _ => None,
     })
 }

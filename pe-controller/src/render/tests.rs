@@ -7,7 +7,7 @@ fn pe(text: &str) -> Pe {
     let loaded = files::objects(Path::new("t.yaml"), text).unwrap();
     assert_eq!(loaded.failures, []);
     let node = resolve::Node { index: 1, hostname: None };
-    resolve::resolve(&validate::objects(loaded.objects), &node).unwrap().0
+    resolve::resolve(&validate::objects(loaded.objects, &validate::InForce::new()), &node).unwrap().0
 }
 
 const RAW: &str = "

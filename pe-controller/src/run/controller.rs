@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dataplane_api::v1::TopologySpec;
+use dataplane_api::v1::{L3VniSpec, TopologySpec};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -15,9 +15,13 @@ use crate::frr::{self, Applied, Frr};
 use crate::model::{Failure, Reason};
 use crate::plan::{Plan, plan};
 use crate::resolve::Pe;
+use crate::validate::InForce;
 
 /// How often FRR's processes are looked at.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How long the dataplane is waited for at the start.
+const GREETING: Duration = Duration::from_secs(2);
 
 /// Shortest and longest pause before a step that failed is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -100,6 +104,8 @@ impl Controller {
     }
 
     async fn run(mut self) {
+        // Its answer tells what our predecessor had in force; an error tells as much as there is to know.
+        let _ = tokio::time::timeout(GREETING, self.dataplane.changed()).await;
         let mut reading = self.directory.read();
         loop {
             self.reconcile(&reading).await;
@@ -149,7 +155,8 @@ impl Controller {
             let name = port.spec.as_ref().map_or("", |spec| &spec.name);
             host.add_port(name, port.addresses.iter().map(String::as_str));
         }
-        let plan = plan(reading.objects.clone(), node, &Host::name(), &host);
+        let in_force = self.in_force(&dataplane);
+        let plan = plan(reading.objects.clone(), node, &Host::name(), &host, &in_force);
         status.failed_resources.extend(plan.failures.iter().cloned());
         let Some(pe) = &plan.pe else {
             let kept = "the node's own objects are not valid; what was in force before stays";
@@ -179,6 +186,18 @@ impl Controller {
             self.retry.failed();
         }
         self.status.report(status);
+    }
+
+    /// What carries traffic already: by our own doing, or, after a restart, by our predecessor's.
+    fn in_force(&self, dataplane: &Dataplane) -> InForce {
+        let pair = |spec: &L3VniSpec| (spec.vrf.clone(), spec.vni);
+        match (&self.topology_done, &dataplane.state) {
+            (Some(done), _) => done.spec.l3vnis.iter().map(pair).collect(),
+            (None, Some(state)) => {
+                state.l3vnis.iter().filter_map(|vni| vni.spec.as_ref().map(pair)).collect()
+            }
+            (None, None) => InForce::new(),
+        }
     }
 
     async fn bring_frr(&mut self, pe: &Pe) -> Step {

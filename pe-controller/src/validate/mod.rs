@@ -1,7 +1,7 @@
 //! The API's rules beyond the shape of single fields: between fields of an object, and between objects of a node.
 //!
-//! One bad object never stops the others, and the outcome does not depend on the order of files: objects are looked at
-//! in the order of their names, and of two that conflict the first one stays.
+//! One bad object never stops the others, and the outcome does not depend on the order of files. Of two objects that
+//! conflict the one that is in force already stays, else the first by name.
 
 mod l3vni;
 mod neighbor;
@@ -12,6 +12,8 @@ mod unsupported;
 pub use l3vni::{HostSession, L3Vni};
 pub use neighbor::{Family, Neighbor, Peer, RemoteAs};
 pub use underlay::{Port, PortDevice, Underlay};
+
+use std::collections::BTreeSet;
 
 use crate::files::Objects;
 use crate::model::{Failure, FieldError, LabelSelector, Object, RawFrrConfigSpec, Reason};
@@ -31,15 +33,20 @@ pub struct Valid {
     pub failures: Vec<Failure>,
 }
 
-/// Applies all rules to the well-formed `objects` of one node.
+/// VRF and VNI of the L3VNIs that carry traffic already.
+pub type InForce = BTreeSet<(String, u32)>;
+
+/// Applies all rules to the well-formed `objects` of one node. A new object that conflicts with one `in_force` must not
+/// take its place: in a cluster it would not have been admitted.
 #[must_use]
-pub fn objects(objects: Objects) -> Valid {
+pub fn objects(objects: Objects, in_force: &InForce) -> Valid {
     let mut valid = Valid::default();
     valid.take_underlay(&objects);
     valid.take_raw(&objects);
 
     let mut l3vnis = objects.l3vnis;
     l3vnis.sort_by(|a, b| (&a.id, &a.source.file).cmp(&(&b.id, &b.source.file)));
+    l3vnis.sort_by_key(|object| !in_force.contains(&(object.spec.vrf.to_string(), object.spec.vni.value())));
     for object in l3vnis {
         match l3vni::check(&object.spec) {
             Ok(spec) => valid.l3vnis.push(object.with(spec)),
@@ -47,6 +54,7 @@ pub fn objects(objects: Objects) -> Valid {
         }
     }
     valid.failures.extend(overlap::drop_conflicts(&mut valid.l3vnis, valid.underlay.as_ref()));
+    valid.l3vnis.sort_by(|a, b| a.id.cmp(&b.id));
     valid.check_dependencies();
     valid.failures.extend(unsupported::check(&objects.l2vnis, &objects.l3vpns, &objects.passthroughs));
     valid

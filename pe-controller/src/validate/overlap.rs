@@ -3,7 +3,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::{L3Vni, Underlay};
 use crate::model::{Failure, FieldError, Object, Reason};
 
-/// Takes out of `l3vnis`, which are in the order of their names, every one that conflicts with an earlier one or with
+/// Takes out of `l3vnis`, the preferred ones first, every one that conflicts with an earlier one or with
 /// the underlay.
 pub(super) fn drop_conflicts(
     l3vnis: &mut Vec<Object<L3Vni>>,

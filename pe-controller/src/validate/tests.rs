@@ -16,7 +16,7 @@ underlays:
 
 fn read(text: &str) -> Valid {
     let loaded = files::objects(Path::new("t.yaml"), text).unwrap();
-    let mut valid = objects(loaded.objects);
+    let mut valid = objects(loaded.objects, &InForce::new());
     valid.failures.splice(0..0, loaded.failures);
     valid
 }
@@ -362,6 +362,26 @@ fn l3vnis_among_each_other() {
     }
     assert_eq!(said(&blue("blue", 200, "192.169.11.0/24", "2001:db8:2::/64")), [""; 0]);
     refused(&[(with_vnis(&format!("{RED}{RED}")), "name", "name of an earlier object too")]);
+}
+
+#[test]
+fn what_is_in_force_stays_in_force() {
+    let text = with_vnis(&format!("- {{name: alpha, vrf: ochre, vni: 100}}\n{RED}"));
+    let loaded = files::objects(Path::new("t.yaml"), &text).unwrap();
+    let valid = objects(loaded.objects, &InForce::from([("red".to_owned(), 100)]));
+    let names: Vec<_> = valid.l3vnis.iter().map(|object| object.id.name.as_str()).collect();
+    assert_eq!(names, ["red"]);
+    assert_eq!(
+        valid.failures[0].to_string(),
+        "t.yaml:10: L3VNI alpha: vni: 100 is used by L3VNI red already"
+    );
+}
+
+#[test]
+fn a_value_that_is_wrong_is_quoted_unless_it_is_secret() {
+    let text = with_vnis(&RED.replace("192.169.10.0/24", "192.169.300.0/24"));
+    assert!(said(&text)[0].contains("192.169.300.0/24"), "{:?}", said(&text));
+    assert!(!said(&neighbor("asn: 1, address: 10.0.0.1, password: 87654321"))[0].contains("87654321"));
 }
 
 #[test]

@@ -73,6 +73,7 @@ impl TestFrr {
         ok(Command::new("ip").args(["-n", &self.name]).args(arguments));
     }
 
+    #[allow(dead_code, reason = "not every test file that includes this module drives FRR itself")]
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             pathspace: Some(self.name.clone()),
