@@ -223,7 +223,7 @@ fn snapshot(services: &Services) -> v1::CountersReply {
         match drops.iter_mut().find(|drop| drop.reason == name_of) {
             Some(drop) => drop.packets += tx_full,
             None if tx_full > 0 => {
-                drops.push(v1::ReasonCounter { reason: name_of.to_owned(), packets: tx_full })
+                drops.push(v1::ReasonCounter { reason: name_of.to_owned(), packets: tx_full });
             }
             None => {}
         }

@@ -23,7 +23,7 @@ use crate::worker::PortCount;
 
 /// First and longest wait before what failed is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-/// How often links are read that nobody reports: those of PCI devices.
+/// How often links are read that nobody reports: those of PCI devices and of TAPs in namespaces of others.
 const LINK_POLL: Duration = Duration::from_millis(200);
 /// How often memory that workers may still have looked at is looked after.
 const RECLAIM: Duration = Duration::from_secs(1);
@@ -202,7 +202,7 @@ impl Manager {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     if self.polls_links() {
-                        self.refresh_links(|_| true);
+                        self.refresh_links(|port| !is_watched(&port.device));
                     }
                     if self.failures.values().any(|failure| failure.retry_at <= Instant::now()) {
                         self.reconcile();
@@ -433,24 +433,39 @@ impl Manager {
     }
 
     fn polls_links(&self) -> bool {
-        self.held.ports.values().any(|port| matches!(port.device, Device::Pci { .. }))
+        self.held.ports.values().any(|port| !is_watched(&port.device))
     }
 
-    /// Reads links again. Whether any changed.
-    fn refresh_links(&mut self, concerned: impl Fn(&Port) -> bool) -> bool {
+    /// Reads links again, and gives up ports whose device has gone.
+    fn refresh_links(&mut self, concerned: impl Fn(&Port) -> bool) {
         let mut changed = false;
+        let mut lost = Vec::new();
         for (name, open) in &mut self.open {
             if self.held.ports.get(name).is_some_and(&concerned) {
                 match open.refresh_link(name) {
                     Ok(one) => changed |= one,
-                    Err(error) => warn!(port = name, %error, "cannot read the link"),
+                    Err(error) => lost.push((name.clone(), error)),
                 }
             }
         }
         if changed {
             self.publish();
         }
-        changed
+        self.give_up(lost);
+    }
+
+    /// Closes ports whose device has gone, to be opened again when it returns.
+    fn give_up(&mut self, lost: Vec<(String, Error)>) {
+        if lost.is_empty() {
+            return;
+        }
+        for (name, error) in lost {
+            warn!(port = name, %error, "its device has gone");
+            if let Err(error) = self.close(&name, false) {
+                warn!(port = name, %error, "cannot close it cleanly");
+            }
+        }
+        self.reconcile();
     }
 
     fn links_changed(&mut self, events: &[LinkEvent]) {
@@ -462,28 +477,23 @@ impl Manager {
                 LinkEvent::Gone(name) => gone.insert(name.as_str()),
             };
         }
-        // An event may be older than what is open now, e.g. of the move into our namespace: look.
-        let lost: Vec<String> = self
-            .held
-            .ports
-            .iter()
-            .filter(|(_, port)| interface_of(&port.device).is_some_and(|interface| gone.contains(interface)))
-            .filter(|(name, _)| {
-                self.open.get(*name).is_some_and(|open| matches!(self.ports.link_of(open), Ok(None) | Err(_)))
-            })
-            .map(|(name, _)| name.clone())
-            .collect();
-        let mut reconcile = !lost.is_empty();
-        for name in lost {
-            warn!(port = name, "its interface has gone");
-            if let Err(error) = self.close(&name, false) {
-                warn!(port = name, %error, "cannot close it cleanly");
+        let named = |port: &Port, names: &BTreeSet<&str>| {
+            interface_of(&port.device).is_some_and(|interface| names.contains(interface))
+        };
+        // Events may be older than what is open now, e.g. of the move into our namespace: reading tells.
+        self.refresh_links(|port| named(port, &concerned));
+        let mut lost = Vec::new();
+        for (name, port) in self.held.ports.iter().filter(|(_, port)| named(port, &gone)) {
+            if let (Some(open), Some(interface)) = (self.open.get(name), interface_of(&port.device))
+                && !matches!(self.ports.link_of(open), Ok(Some(_)))
+            {
+                lost.push((name.clone(), Error::NoInterface { interface: interface.to_owned() }));
             }
         }
-        self.refresh_links(|port| interface_of(&port.device).is_some_and(|name| concerned.contains(name)));
+        self.give_up(lost);
+        let mut reconcile = false;
         for (name, port) in &self.desired.ports {
-            let appeared = interface_of(&port.device).is_some_and(|interface| concerned.contains(interface));
-            if appeared
+            if named(port, &concerned)
                 && let Some(failure) = self.failures.get_mut(&ObjectName { kind: "port", name: name.clone() })
             {
                 failure.retry_at = Instant::now();
@@ -566,6 +576,15 @@ fn object_of(step: &Step) -> ObjectName {
 
 fn vni_of(vni: u32) -> Result<Vni, forwarding::Error> {
     Ok(Vni::new(vni)?)
+}
+
+/// Whether the kernel tells of its link: in the host's namespace and in the engine's own.
+fn is_watched(device: &Device) -> bool {
+    match device {
+        Device::Netdev { .. } => true,
+        Device::Tap { netns, .. } => netns.is_empty(),
+        Device::Pci { .. } => false,
+    }
 }
 
 fn interface_of(device: &Device) -> Option<&str> {

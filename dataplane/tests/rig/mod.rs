@@ -18,12 +18,16 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 /// How long anything may take that should come by itself.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Ordinary memory, so that nothing here depends on hugepages that others may be using.
+const EAL: &str =
+    "--no-shconf --no-telemetry --log-level=5 --log-level=pmd.net.tap:3 --lcores=0 -m 256 --no-huge --no-pci";
 
 static RIGS: AtomicU32 = AtomicU32::new(0);
 
 /// Namespaces, a process, and clients of it.
-pub struct Rig {
+pub(crate) struct Rig {
     prefix: String,
     namespaces: Vec<String>,
     folder: tempfile::TempDir,
@@ -32,7 +36,7 @@ pub struct Rig {
 }
 
 /// Whether tests that need root can run; says so when not.
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
         eprintln!("skipped: namespaces and devices take root");
@@ -42,7 +46,7 @@ pub fn is_root() -> bool {
 
 impl Rig {
     /// With a host's and a router's namespace and the process running.
-    pub async fn start(flags: &[&str]) -> Self {
+    pub(crate) async fn start(flags: &[&str]) -> Self {
         let number = RIGS.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("dpt{}-{number}", std::process::id());
         let folder = tempfile::tempdir().unwrap();
@@ -58,13 +62,14 @@ impl Rig {
     }
 
     /// Starts the process, once more after [`Self::kill`].
-    pub async fn launch(&mut self) {
+    pub(crate) async fn launch(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
         // Not `ip netns exec`: that makes a mount namespace too, and the ports' namespace would die with it.
         let process = Command::new("nsenter")
             .args([&format!("--net={}", self.netns_path("host")), env!("CARGO_BIN_EXE_pe-dataplane")])
             .args(["--socket".as_ref(), self.socket().as_os_str()])
             .args(["--router-netns", &self.netns_path("router"), "--ports-netns", &self.netns_path("ports")])
+            .args(["--eal-args", EAL])
             .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -80,7 +85,7 @@ impl Rig {
     }
 
     /// Ends the process without warning.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
             process.wait().unwrap();
@@ -88,12 +93,12 @@ impl Rig {
     }
 
     /// The process's number.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.as_ref().unwrap().id()
     }
 
     /// Where it serves.
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("dataplane.sock")
     }
 
@@ -102,22 +107,22 @@ impl Rig {
     }
 
     /// What the process said.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
     /// The full name of one of the rig's namespaces.
-    pub fn netns(&self, name: &str) -> String {
+    pub(crate) fn netns(&self, name: &str) -> String {
         format!("{}-{name}", self.prefix)
     }
 
     /// Where it is bound.
-    pub fn netns_path(&self, name: &str) -> String {
+    pub(crate) fn netns_path(&self, name: &str) -> String {
         format!("/run/netns/{}", self.netns(name))
     }
 
     /// Makes a namespace.
-    pub fn namespace(&mut self, name: &str) {
+    pub(crate) fn namespace(&mut self, name: &str) {
         let full = self.netns(name);
         shell(&format!("ip netns add {full}"));
         self.namespaces.push(full);
@@ -125,13 +130,13 @@ impl Rig {
     }
 
     /// Makes a namespace with `addresses` on its eth0, whose other end is `interface` in the host's namespace.
-    pub fn wire(&mut self, name: &str, interface: &str, addresses: &[&str]) {
+    pub(crate) fn wire(&mut self, name: &str, interface: &str, addresses: &[&str]) {
         self.namespace(name);
         self.add_wire(name, interface, addresses);
     }
 
     /// The same in a namespace that exists.
-    pub fn add_wire(&self, name: &str, interface: &str, addresses: &[&str]) {
+    pub(crate) fn add_wire(&self, name: &str, interface: &str, addresses: &[&str]) {
         let (inside, host) = (self.netns(name), self.netns("host"));
         shell(&format!("ip link add {interface} netns {host} type veth peer name eth0 netns {inside}"));
         // The ring hands over frames whose checksum nobody has filled in yet.
@@ -144,12 +149,12 @@ impl Rig {
     }
 
     /// Runs a command in a namespace; its output.
-    pub fn run(&self, namespace: &str, command: &str) -> String {
+    pub(crate) fn run(&self, namespace: &str, command: &str) -> String {
         shell(&format!("ip netns exec {} {command}", self.netns(namespace)))
     }
 
     /// Whether `count` of `count` pings are answered.
-    pub fn pings(&self, namespace: &str, target: &str, options: &str) -> bool {
+    pub(crate) fn pings(&self, namespace: &str, target: &str, options: &str) -> bool {
         let command =
             format!("ip netns exec {} ping -q -c 5 -i 0.05 -W 2 {options} {target}", self.netns(namespace));
         let output = Command::new("sh").args(["-c", &command]).output().unwrap();
@@ -157,18 +162,18 @@ impl Rig {
     }
 
     /// A connection to the process.
-    pub async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         connect(self.socket()).await.unwrap()
     }
 
     /// Applies a topology.
-    pub async fn apply(&self, spec: v1::TopologySpec) -> v1::ApplyResponse {
+    pub(crate) async fn apply(&self, spec: v1::TopologySpec) -> v1::ApplyResponse {
         let mut client = TopologyClient::new(self.channel().await);
         client.apply(v1::ApplyRequest { spec: Some(spec) }).await.unwrap().into_inner()
     }
 
     /// Applies one without errors; the state.
-    pub async fn apply_well(&self, spec: v1::TopologySpec) -> v1::TopologyState {
+    pub(crate) async fn apply_well(&self, spec: v1::TopologySpec) -> v1::TopologyState {
         let response = self.apply(spec).await;
         let failed: Vec<_> = response.results.iter().filter(|result| !result.error.is_empty()).collect();
         assert!(failed.is_empty(), "{failed:?}\n{}", self.log());
@@ -176,17 +181,17 @@ impl Rig {
     }
 
     /// The state as it is.
-    pub async fn state(&self) -> v1::TopologyState {
+    pub(crate) async fn state(&self) -> v1::TopologyState {
         self.watch().await.message().await.unwrap().unwrap()
     }
 
     /// The state and its changes.
-    pub async fn watch(&self) -> Streaming<v1::TopologyState> {
+    pub(crate) async fn watch(&self) -> Streaming<v1::TopologyState> {
         TopologyClient::new(self.channel().await).watch(v1::WatchRequest {}).await.unwrap().into_inner()
     }
 
     /// Waits until the state is as wanted.
-    pub async fn state_when(&self, wanted: impl Fn(&v1::TopologyState) -> bool) -> v1::TopologyState {
+    pub(crate) async fn state_when(&self, wanted: impl Fn(&v1::TopologyState) -> bool) -> v1::TopologyState {
         let mut states = self.watch().await;
         let mut last = None;
         let found = tokio::time::timeout(PATIENCE, async {
@@ -205,19 +210,19 @@ impl Rig {
     }
 
     /// One snapshot of the counters.
-    pub async fn counters(&self) -> v1::CountersReply {
+    pub(crate) async fn counters(&self) -> v1::CountersReply {
         let mut client = InspectClient::new(self.channel().await);
         let mut replies = client.counters(v1::CountersRequest { interval_ms: 0 }).await.unwrap().into_inner();
         replies.message().await.unwrap().unwrap()
     }
 
     /// One port's counters.
-    pub async fn port(&self, name: &str) -> v1::PortCounters {
+    pub(crate) async fn port(&self, name: &str) -> v1::PortCounters {
         self.counters().await.ports.into_iter().find(|port| port.port == name).unwrap()
     }
 
     /// A FIB session.
-    pub async fn session(&self) -> Session {
+    pub(crate) async fn session(&self) -> Session {
         let (requests, receiver) = mpsc::channel(16);
         let hello = fib_request::Request::Hello(v1::FibHello { client: "test".into() });
         requests.send(v1::FibRequest { request: Some(hello) }).await.unwrap();
@@ -229,7 +234,7 @@ impl Rig {
     }
 
     /// Gives a shadow what frr-bridge would: addresses, and up.
-    pub fn dress_shadow(&self, port: &v1::PortState) {
+    pub(crate) fn dress_shadow(&self, port: &v1::PortState) {
         let name = &port.spec.as_ref().unwrap().name;
         self.run("router", &format!("sysctl -qw net.ipv6.conf.{name}.accept_dad=0"));
         for address in &port.addresses {
@@ -239,7 +244,7 @@ impl Rig {
     }
 
     /// Waits until duplicate address detection has let the namespace's addresses be used.
-    pub async fn addresses_usable(&self, namespace: &str) {
+    pub(crate) async fn addresses_usable(&self, namespace: &str) {
         let deadline = Instant::now() + PATIENCE;
         while !self.run(namespace, "ip -6 addr show tentative").is_empty() {
             assert!(Instant::now() < deadline, "addresses in {namespace} stay tentative");
@@ -247,8 +252,17 @@ impl Rig {
         }
     }
 
+    /// Waits until a shadow shows a carrier, or none; the kernel takes up to a second to say so.
+    pub(crate) async fn carrier(&self, shadow: &str, on: bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.run("router", &format!("ip link show {shadow}")).contains("NO-CARRIER") == on {
+            assert!(Instant::now() < deadline, "{shadow}: carrier is not {on}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// The MAC of a device.
-    pub fn mac(&self, namespace: &str, device: &str) -> Vec<u8> {
+    pub(crate) fn mac(&self, namespace: &str, device: &str) -> Vec<u8> {
         let text = self.run(namespace, &format!("cat /sys/class/net/{device}/address"));
         text.trim().split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
     }
@@ -268,15 +282,15 @@ impl Drop for Rig {
 }
 
 /// A FIB session.
-pub struct Session {
+pub(crate) struct Session {
     requests: mpsc::Sender<v1::FibRequest>,
-    pub replies: Streaming<v1::FibReply>,
+    pub(crate) replies: Streaming<v1::FibReply>,
     sequence: u64,
 }
 
 impl Session {
     /// Programs a batch; the errors.
-    pub async fn batch(&mut self, batch: v1::FibBatch) -> Vec<v1::FibError> {
+    pub(crate) async fn batch(&mut self, batch: v1::FibBatch) -> Vec<v1::FibError> {
         self.sequence += 1;
         let batch = v1::FibBatch { sequence: self.sequence, ..batch };
         self.send(fib_request::Request::Batch(batch)).await;
@@ -290,12 +304,12 @@ impl Session {
     }
 
     /// Programs a batch without errors.
-    pub async fn batch_well(&mut self, batch: v1::FibBatch) {
+    pub(crate) async fn batch_well(&mut self, batch: v1::FibBatch) {
         assert_eq!(self.batch(batch).await, vec![]);
     }
 
     /// Says that all is said.
-    pub async fn synced(&mut self) -> v1::FibSwept {
+    pub(crate) async fn synced(&mut self) -> v1::FibSwept {
         self.send(fib_request::Request::Synced(v1::FibSynced {})).await;
         match self.replies.message().await.unwrap().unwrap().reply {
             Some(fib_reply::Reply::Swept(swept)) => swept,
@@ -309,13 +323,13 @@ impl Session {
 }
 
 /// A netdev port.
-pub fn netdev(name: &str, interface: &str, vrf: &str) -> v1::PortSpec {
+pub(crate) fn netdev(name: &str, interface: &str, vrf: &str) -> v1::PortSpec {
     let kind = Some(port_spec::Kind::Netdev(v1::NetdevPort { interface: interface.into() }));
     v1::PortSpec { name: name.into(), kind, vrf: vrf.into(), ..Default::default() }
 }
 
 /// A TAP port.
-pub fn tap(
+pub(crate) fn tap(
     name: &str,
     interface: &str,
     netns: &str,
@@ -334,17 +348,17 @@ pub fn tap(
 }
 
 /// A group with one path.
-pub fn group(id: u32, kind: path::Kind) -> v1::NextHopGroup {
+pub(crate) fn group(id: u32, kind: path::Kind) -> v1::NextHopGroup {
     v1::NextHopGroup { id, paths: vec![v1::Path { weight: 1, kind: Some(kind) }] }
 }
 
 /// A connected path.
-pub fn connected(port: u32) -> path::Kind {
+pub(crate) fn connected(port: u32) -> path::Kind {
     path::Kind::Connected(v1::ConnectedPath { port })
 }
 
 /// An address as it travels.
-pub fn bytes(address: &str) -> Bytes {
+pub(crate) fn bytes(address: &str) -> Bytes {
     match address.parse().unwrap() {
         IpAddr::V4(v4) => Bytes::copy_from_slice(&v4.octets()),
         IpAddr::V6(v6) => Bytes::copy_from_slice(&v6.octets()),
@@ -352,7 +366,7 @@ pub fn bytes(address: &str) -> Bytes {
 }
 
 /// A route, of either family, added to a batch.
-pub fn route(batch: &mut v1::FibBatch, vrf: u32, prefix: &str, group: u32) {
+pub(crate) fn route(batch: &mut v1::FibBatch, vrf: u32, prefix: &str, group: u32) {
     match prefix.parse().unwrap() {
         ipnet::IpNet::V4(net) => batch.routes4.push(v1::Route4 {
             vrf,
@@ -374,12 +388,12 @@ pub fn route(batch: &mut v1::FibBatch, vrf: u32, prefix: &str, group: u32) {
 }
 
 /// A neighbour.
-pub fn neighbor(port: u32, address: &str, mac: &[u8]) -> v1::Neighbor {
+pub(crate) fn neighbor(port: u32, address: &str, mac: &[u8]) -> v1::Neighbor {
     v1::Neighbor { port, address: bytes(address), mac: Bytes::copy_from_slice(mac) }
 }
 
 /// Runs a command that must succeed; its output.
-pub fn shell(command: &str) -> String {
+pub(crate) fn shell(command: &str) -> String {
     let output = Command::new("sh").args(["-c", command]).output().unwrap();
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
