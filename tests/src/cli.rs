@@ -76,6 +76,15 @@ pub enum FrrVersion {
 }
 
 impl FrrVersion {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V8_4 => "8.4",
+            Self::V10_3 => "10.3",
+            Self::V10_7 => "10.7",
+        }
+    }
+
     /// Where its file system is; none for the host's own.
     pub fn root(self) -> Option<PathBuf> {
         match self {

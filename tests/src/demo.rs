@@ -11,7 +11,7 @@ use crate::lab::plan::{
     BLUE, Host, KERNEL_PE, RED, SPINES, VRFS, Vrf, hosts, link_spine, pe_netns, spine_netns,
 };
 use crate::traffic::{ping, who};
-use crate::wait::{LONG, until};
+use crate::wait::LONG;
 use crate::{Error, Result, remote};
 
 /// Runs it; the exit code is 0 only if all of it worked.
@@ -24,7 +24,7 @@ pub fn run(dir: &Path, request: &Request, keep: bool, shell: bool) -> Result<Exi
     let shown =
         Lab::start(dir, request, |step| println!("[{:>5.1} s] start  {step}", start.elapsed().as_secs_f32()))
             .and_then(|mut lab| {
-                let result = show(&lab, start).and_then(|()| lab.alive());
+                let result = show(&mut lab, start).and_then(|()| lab.alive());
                 Ok((lab, result?))
             });
     let code = match &shown {
@@ -43,10 +43,10 @@ pub fn run(dir: &Path, request: &Request, keep: bool, shell: bool) -> Result<Exi
     Ok(ExitCode::from(code))
 }
 
-fn show(lab: &Lab, start: Instant) -> Result<()> {
+fn show(lab: &mut Lab, start: Instant) -> Result<()> {
     let say = |text: &str| println!("[{:>5.1} s] {text}", start.elapsed().as_secs_f32());
     for pe in [1, 2] {
-        until(2 * LONG, format!("n{pe}'s sessions with both spines"), || established(lab, pe))?;
+        lab.until(2 * LONG, format!("n{pe}'s sessions with both spines"), |lab| established(lab, pe))?;
         let names = SPINES.map(spine_netns).join(" and ");
         say(&format!("bgp    n{pe}: ipv4 unicast and l2vpn evpn established with {names}"));
     }
@@ -54,8 +54,10 @@ fn show(lab: &Lab, start: Instant) -> Result<()> {
         let dataplane = lab.node(pe).client()?;
         for vrf in VRFS {
             let wanted = remote_prefixes(pe);
-            let routes =
-                until(2 * LONG, format!("n{pe}'s dataplane to have the routes of VRF {}", vrf.name), || {
+            let routes = lab.until(
+                2 * LONG,
+                format!("n{pe}'s dataplane to have the routes of VRF {}", vrf.name),
+                |_| {
                     let routes = dataplane.routes(vrf.name)?;
                     match wanted.iter().find(|prefix| !routes.contains_key(*prefix)) {
                         None => Ok(routes),
@@ -63,7 +65,8 @@ fn show(lab: &Lab, start: Instant) -> Result<()> {
                             Err(Error::unexpected(format!("{missing} is missing among {}", routes.len())))
                         }
                     }
-                })?;
+                },
+            )?;
             say(&format!(
                 "routes n{pe}: VRF {}: {} prefixes in the dataplane, among them",
                 vrf.name,
@@ -76,7 +79,8 @@ fn show(lab: &Lab, start: Instant) -> Result<()> {
         }
     }
     for vrf in VRFS {
-        until(2 * LONG, format!("hosts of VRF {} to reach each other", vrf.name), || ping::all_reach(vrf))?;
+        let what = format!("hosts of VRF {} to reach each other", vrf.name);
+        lab.until(2 * LONG, what, |_| ping::all_reach(vrf))?;
         say(&format!("ping   VRF {}: round trips in milliseconds, IPv4 / IPv6", vrf.name));
         print_matrix(vrf)?;
     }

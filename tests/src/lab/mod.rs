@@ -11,6 +11,7 @@ pub mod plan;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use daemon::Daemon;
 pub use dataplane::{Counters, Dataplane};
@@ -22,6 +23,7 @@ use self::plan::{
 };
 use crate::cli::Request;
 use crate::traffic::who;
+use crate::wait::until;
 use crate::{Error, Result};
 
 /// Everything that runs.
@@ -64,7 +66,7 @@ impl Lab {
         let kernel_pe = kernel_pe::start(KERNEL_PE, &VRFS, &logs)?;
         let mut nodes = Vec::new();
         for pe in [1, 2] {
-            say(&format!("n{pe}: pe-dataplane, FRR {:?}, frr-bridge, pe-controller", request.frr));
+            say(&format!("n{pe}: pe-dataplane, FRR {}, frr-bridge, pe-controller", request.frr.name()));
             nodes.push(Node::start(pe, &VRFS, request, &logs)?);
         }
         let mut hosts = Vec::new();
@@ -103,6 +105,25 @@ impl Lab {
             .find(|(host, _)| *host == wanted)
             .map(|(_, frr)| frr)
             .ok_or_else(|| Error::unexpected(format!("{} has no FRR", wanted.name())))
+    }
+
+    /// Waits for a condition of the lab like [`crate::wait::until`], but not once a process has ended that should run.
+    ///
+    /// # Errors
+    /// The timeout, or naming the processes that ended.
+    pub fn until<T>(
+        &mut self,
+        limit: Duration,
+        what: impl Into<String>,
+        mut look: impl FnMut(&Self) -> Result<T>,
+    ) -> Result<T> {
+        let mut ended = Ok(());
+        let found = until(limit, what, || {
+            ended = self.alive();
+            if ended.is_err() { Ok(None) } else { look(self).map(Some) }
+        })?;
+        ended?;
+        found.ok_or_else(|| Error::unexpected("a process of the lab ended"))
     }
 
     /// All processes that should run do.

@@ -17,7 +17,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use crate::cli::Request;
 use crate::lab::Lab;
 use crate::lab::plan::VRFS;
-use crate::wait::{LONG, until};
+use crate::wait::LONG;
 use crate::{Result, remote, traffic};
 
 type Scenario = fn(&mut Lab) -> Result<()>;
@@ -102,9 +102,9 @@ impl State {
 }
 
 /// Waits until everybody reaches everybody, which every test starts from.
-fn settled(lab: Lab) -> Result<Lab> {
+fn settled(mut lab: Lab) -> Result<Lab> {
     for vrf in VRFS {
-        until(2 * LONG, format!("hosts of VRF {} to reach each other", vrf.name), || {
+        lab.until(2 * LONG, format!("hosts of VRF {} to reach each other", vrf.name), |_| {
             traffic::ping::all_reach(vrf)
         })?;
     }
