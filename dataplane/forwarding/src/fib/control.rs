@@ -4,8 +4,8 @@ use super::arena::sync::{Arc, Ordering};
 use super::arena::{Arena, Direct};
 use super::key::{Key, Prefix};
 use super::lookup::FibReader;
-use super::rib::{Iter, Rib};
-use super::trie::Trie;
+use super::rib::{Iter, Rib, place};
+use super::trie::{Trie, same_node};
 use super::{FibError, NextHopIndex, TableId};
 use crate::reclaim::Domain;
 
@@ -186,7 +186,7 @@ impl<K: Key> FibControl<K> {
         }
         let old = self.insert_rib(table, prefix, next_hop)?;
         if old != Some(next_hop) && prefix.length() > 0 {
-            self.follow(table, prefix)?;
+            self.follow(table, &[prefix])?;
         }
         Ok(old)
     }
@@ -195,13 +195,13 @@ impl<K: Key> FibControl<K> {
     pub fn remove(&mut self, table: TableId, prefix: Prefix<K>) -> Result<Option<NextHopIndex>, FibError> {
         let old = self.remove_rib(table, prefix)?;
         if old.is_some() && prefix.length() > 0 {
-            self.follow(table, prefix)?;
+            self.follow(table, &[prefix])?;
         }
         Ok(old)
     }
 
-    /// Sets many routes. Faster than one by one when they are many compared to what the table has; then they become
-    /// visible together. Stops at the first that is refused, those before it being set.
+    /// Sets many routes. Faster than one by one, the more so the closer they lie together; when they are many compared to
+    /// what the table has they become visible together. Stops at the first that is refused, those before it being set.
     pub fn extend(
         &mut self,
         table: TableId,
@@ -229,8 +229,9 @@ impl<K: Key> FibControl<K> {
         if changed.len() > 64 && changed.len() > before / 16 {
             self.rebuild(table)?;
         } else {
-            for prefix in changed {
-                self.follow(table, prefix)?;
+            changed.sort_unstable_by_key(|&prefix| (place(prefix).0, prefix));
+            for prefixes in changed.chunk_by(same_node) {
+                self.follow(table, prefixes)?;
             }
         }
         refused
@@ -328,13 +329,14 @@ impl<K: Key> FibControl<K> {
         Ok(old)
     }
 
-    /// Brings the readers' trie up to the rib after a change of `prefix`.
-    fn follow(&mut self, table: TableId, prefix: Prefix<K>) -> Result<(), FibError> {
+    /// Brings the readers' trie up to the rib after a change of `prefixes`, which are of one node.
+    fn follow(&mut self, table: TableId, prefixes: &[Prefix<K>]) -> Result<(), FibError> {
         let state = self.table(table)?;
         if state.stale || state.wanted_bits != wanted_bits(state.len, state.wanted_bits) {
             return self.rebuild(table);
         }
-        let result = Trie { arena: &mut self.arena, rib: &self.rib }.update(state.root, state.direct, prefix);
+        let result =
+            Trie { arena: &mut self.arena, rib: &self.rib }.update(state.root, state.direct, prefixes);
         if result.is_err() {
             self.fall_behind(table);
         }

@@ -57,7 +57,10 @@ enum Step<K: Key> {
     Remove(Prefix<K>),
     /// Of what there is, by number.
     RemoveExisting(prop::sample::Index),
-    Extend(Vec<(Prefix<K>, u32)>),
+    /// `None` removes.
+    Extend(Vec<(Prefix<K>, Option<u32>)>),
+    /// Every other route from here on, in one batch.
+    RemoveHalf(prop::sample::Index),
     Reclaim,
 }
 
@@ -68,7 +71,8 @@ fn step<K: TestKey>() -> impl Strategy<Value = Step<K>> {
         10 => insert().prop_map(|(prefix, next_hop)| Step::Insert(prefix, next_hop)),
         2 => prefix_strategy().prop_map(Step::Remove),
         5 => any::<prop::sample::Index>().prop_map(Step::RemoveExisting),
-        1 => prop::collection::vec(insert(), 0..100).prop_map(Step::Extend),
+        2 => prop::collection::vec((prefix_strategy(), prop::option::weighted(0.6, 0_u32..5)), 0..100).prop_map(Step::Extend),
+        1 => any::<prop::sample::Index>().prop_map(Step::RemoveHalf),
         1 => Just(Step::Reclaim),
     ]
 }
@@ -138,9 +142,22 @@ fn run<K: TestKey>(steps: Vec<(bool, Step<K>)>, probes: &[K]) {
                 }
             }
             Step::Extend(more) => {
-                fib.extend(table, more.iter().map(|&(prefix, value)| (prefix, next_hop(value)))).unwrap();
-                routes.extend(more);
+                let value = |value: Option<u32>| value.map_or(NextHopIndex::MISS, next_hop);
+                fib.extend(table, more.iter().map(|&(prefix, new)| (prefix, value(new)))).unwrap();
+                for (prefix, new) in more {
+                    match new {
+                        Some(new) => routes.insert(prefix, new),
+                        None => routes.remove(&prefix),
+                    };
+                }
             }
+            Step::RemoveHalf(from) if !routes.is_empty() => {
+                let from = from.index(routes.len());
+                let gone: Vec<_> = routes.keys().copied().skip(from).step_by(2).collect();
+                fib.extend(table, gone.iter().map(|&prefix| (prefix, NextHopIndex::MISS))).unwrap();
+                routes.retain(|prefix, _| !gone.contains(prefix));
+            }
+            Step::RemoveHalf(_) => {}
             Step::Reclaim => {
                 handle.quiescent();
                 fib.reclaim();

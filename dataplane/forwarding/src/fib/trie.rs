@@ -7,7 +7,7 @@ use super::arena::sync::Ordering;
 use super::arena::{Arena, Direct, NodeValue, Word};
 use super::buddy::Block;
 use super::key::{Key, Prefix, STRIDE};
-use super::rib::{Heap, Rib, place, rank, slots_of};
+use super::rib::{Rib, place, rank, slots_of};
 use super::{FibError, NextHopIndex, TableId};
 
 /// Both sides of one family during an operation.
@@ -39,14 +39,16 @@ impl Trie<'_> {
         Ok(new)
     }
 
-    /// Takes over the change of one prefix (of length 1 or more) into a trie that was equal to the rib before it.
+    /// Takes over the change of prefixes (of length 1 or more) that belong to one node, see [`same_node`]. The trie must
+    /// be equal to the rib but for these and for changes that are yet to be taken over in the same way.
     pub(super) fn update<K: Key>(
         &mut self,
         root: u32,
         direct: Direct,
-        prefix: Prefix<K>,
+        prefixes: &[Prefix<K>],
     ) -> Result<(), FibError> {
-        let (depth, heap) = place(prefix);
+        let Some(&prefix) = prefixes.first() else { return Ok(()) };
+        let (depth, _) = place(prefix);
         let levels = direct.bits / STRIDE;
         let key = prefix.address();
         let mut at = root;
@@ -72,10 +74,10 @@ impl Trie<'_> {
             }
         }
         if depth < levels {
-            let affected = self.affected(at, heap);
+            let affected = self.affected(at, prefixes);
             return self.paint(at, inherited, first, direct.bits - depth * STRIDE, affected);
         }
-        self.update_below(at, inherited, first, levels, prefix, heap)
+        self.update_below(at, inherited, first, levels, prefixes)
     }
 
     /// The part of [`update`](Self::update) below the direct table's entry `word`, whose rib node is `at`.
@@ -85,9 +87,9 @@ impl Trie<'_> {
         mut inherited: NextHopIndex,
         word: u32,
         levels: u32,
-        prefix: Prefix<K>,
-        heap: Heap,
+        prefixes: &[Prefix<K>],
     ) -> Result<(), FibError> {
+        let Some(&prefix) = prefixes.first() else { return Ok(()) };
         let entry = self.arena.word(word);
         if !entry.is_node() {
             let value = self.build(at, inherited)?;
@@ -100,7 +102,7 @@ impl Trie<'_> {
         // Down to the prefix's own node, or to where the two tries part: there a child has appeared or is gone.
         let affected = loop {
             if level == depth {
-                break self.affected(at, heap);
+                break self.affected(at, prefixes);
             }
             let node = self.arena.node(index);
             let slot = prefix.address().slot(level * STRIDE);
@@ -136,11 +138,15 @@ impl Trie<'_> {
         Ok(())
     }
 
-    /// The slots of node `at` that resolve to the prefix `heap`, or did so before it was removed.
-    fn affected(&self, at: u32, heap: Heap) -> u64 {
-        let bits = heap.ilog2();
-        let slots = slots_of(heap);
-        if bits == STRIDE { slots } else { slots & !self.rib.node(at).covered(bits) }
+    /// The slots of node `at` that resolve to one of its `prefixes`, or did so before it was removed.
+    fn affected<K: Key>(&self, at: u32, prefixes: &[Prefix<K>]) -> u64 {
+        let node = self.rib.node(at);
+        prefixes.iter().fold(0, |affected, &prefix| {
+            let (_, heap) = place(prefix);
+            let bits = heap.ilog2();
+            let covered = if bits == STRIDE { 0 } else { node.covered(bits) };
+            affected | slots_of(heap) & !covered
+        })
     }
 
     /// Writes the entries of an unpublished direct table, `bits` of it, from its `first` word.
@@ -188,8 +194,9 @@ impl Trie<'_> {
                 }
                 None => {
                     for index in first..first + (1 << below) {
-                        self.arena.publish_word(index, Word::leaf(next_hop));
+                        self.publish_leaf(index, next_hop);
                     }
+                    self.arena.commit();
                 }
             }
         }
@@ -356,7 +363,7 @@ impl Trie<'_> {
         Ok(())
     }
 
-    /// Makes a direct table's entry a leaf.
+    /// Makes a direct table's entry a leaf. It may have been a node whose last prefix is gone.
     fn publish_leaf(&mut self, word: u32, next_hop: NextHopIndex) {
         let old = self.arena.word(word);
         self.arena.publish_word(word, Word::leaf(next_hop));
@@ -389,6 +396,13 @@ impl Trie<'_> {
         }
         self.arena.doom_direct(direct);
     }
+}
+
+/// Whether two prefixes (of length 1 or more) are held by the same node of the rib.
+pub(super) fn same_node<K: Key>(a: &Prefix<K>, b: &Prefix<K>) -> bool {
+    let (depth, _) = place(*a);
+    let node = |prefix: &Prefix<K>| prefix.address().masked(depth * STRIDE);
+    place(*b).0 == depth && node(a) == node(b)
 }
 
 /// The bits of a set, ascending.
