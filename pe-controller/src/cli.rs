@@ -238,7 +238,7 @@ fn plan_of(args: &FilesArgs) -> anyhow::Result<Plan> {
         if path.file_name().is_some_and(|name| name == "node-config.yaml") {
             match node_config(&path, &text) {
                 Ok(config) => node = Some(config),
-                Err(failure) => failures.push(failure),
+                Err(failure) => failures.push(*failure),
             }
             continue;
         }
@@ -247,7 +247,7 @@ fn plan_of(args: &FilesArgs) -> anyhow::Result<Plan> {
                 all.append(objects);
                 failures.extend(found);
             }
-            Err(failure) => failures.push(failure),
+            Err(failure) => failures.push(*failure),
         }
     }
     let node = node.unwrap_or_else(|| given_node(args.node_index));

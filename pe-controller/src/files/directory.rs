@@ -46,7 +46,7 @@ impl Directory {
         let path = self.root.join("node-config.yaml");
         match read_text(&path).and_then(|text| node_config(&path, &text)) {
             Ok(node) => self.good_node = Some(node),
-            Err(failure) => failures.push(failure),
+            Err(failure) => failures.push(*failure),
         }
         let files = match config_files(&self.root.join("configs")) {
             Ok(files) => {
@@ -54,7 +54,7 @@ impl Directory {
                 files
             }
             Err(failure) => {
-                failures.push(failure);
+                failures.push(*failure);
                 self.good.keys().cloned().collect()
             }
         };
@@ -68,7 +68,7 @@ impl Directory {
                     if self.good.contains_key(&path) {
                         failure.message.push_str("; its objects stay as they were");
                     }
-                    failures.push(failure);
+                    failures.push(*failure);
                 }
             }
             if let Some(loaded) = self.good.get(&path) {
@@ -81,7 +81,7 @@ impl Directory {
 }
 
 /// The `openpe_*.yaml` of a directory, by name.
-fn config_files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+fn config_files(directory: &Path) -> Result<Vec<PathBuf>, Box<Failure>> {
     let entries = std::fs::read_dir(directory).map_err(|error| unreadable(directory, &error))?;
     let mut files: Vec<PathBuf> = entries
         .filter_map(Result::ok)
@@ -100,7 +100,7 @@ fn config_files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
 ///
 /// # Errors
 /// When it cannot be read, or is larger, or is not text.
-pub fn read_text(path: &Path) -> Result<String, Failure> {
+pub fn read_text(path: &Path) -> Result<String, Box<Failure>> {
     let size = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?.len();
     if size > MAX_FILE_BYTES as u64 {
         return Err(unreadable(path, &io::Error::other(format!("it is larger than {MAX_FILE_BYTES} bytes"))));
@@ -108,13 +108,13 @@ pub fn read_text(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    Failure {
+fn unreadable(path: &Path, error: &io::Error) -> Box<Failure> {
+    Box::new(Failure {
         file: path.to_owned(),
         line: None,
         object: ObjectRef { kind: Kind::File, name: path.display().to_string() },
         field: String::new(),
         reason: Reason::ValidationFailed,
         message: format!("cannot be read: {error}"),
-    }
+    })
 }

@@ -53,7 +53,7 @@ pub struct Loaded {
 ///
 /// # Errors
 /// When the file as a whole cannot be read: then nothing is known of its objects.
-pub fn objects(file: &FilePath, text: &str) -> Result<Loaded, Failure> {
+pub fn objects(file: &FilePath, text: &str) -> Result<Loaded, Box<Failure>> {
     let tree = parse(text).map_err(|error| whole(file, error.line, error.message))?;
     let mut sections = match tree.value.clone() {
         Value::Null => serde_json::Map::new(),
@@ -79,7 +79,7 @@ pub fn objects(file: &FilePath, text: &str) -> Result<Loaded, Failure> {
         let message = format!(
             "unknown section {key:?}: expected underlays, l3vnis, rawfrrconfigs, l2vnis, l3vpns or bgppassthrough"
         );
-        reader.failures.push(whole(file, tree.lines.get(key).copied(), message));
+        reader.failures.push(*whole(file, tree.lines.get(key).copied(), message));
     }
     Ok(Loaded { objects, failures: reader.failures })
 }
@@ -88,26 +88,26 @@ pub fn objects(file: &FilePath, text: &str) -> Result<Loaded, Failure> {
 ///
 /// # Errors
 /// When it is not what such a file holds.
-pub fn node_config(file: &FilePath, text: &str) -> Result<Object<NodeConfig>, Failure> {
+pub fn node_config(file: &FilePath, text: &str) -> Result<Object<NodeConfig>, Box<Failure>> {
     let tree = parse(text).map_err(|error| whole(file, error.line, error.message))?;
     let source = Source { file: file.to_owned(), lines: tree.lines };
     let object = Object { id: ObjectRef { kind: Kind::NodeConfig, name: String::new() }, source, spec: () };
     let value = if tree.value.is_null() { Value::Object(serde_json::Map::new()) } else { tree.value };
     match typed(value) {
         Ok(spec) => Ok(object.with(spec)),
-        Err(error) => Err(object.fails(Reason::ValidationFailed, error)),
+        Err(error) => Err(Box::new(object.fails(Reason::ValidationFailed, error))),
     }
 }
 
-fn whole(file: &FilePath, line: Option<u64>, message: String) -> Failure {
-    Failure {
+fn whole(file: &FilePath, line: Option<u64>, message: String) -> Box<Failure> {
+    Box::new(Failure {
         file: file.to_owned(),
         line,
         object: ObjectRef { kind: Kind::File, name: file.display().to_string() },
         field: String::new(),
         reason: Reason::ValidationFailed,
         message,
-    }
+    })
 }
 
 struct Reader<'a> {
@@ -128,7 +128,7 @@ impl Reader<'_> {
             Some(Value::Array(items)) => items,
             Some(_) => {
                 let line = self.tree.lines.get(section).copied();
-                self.failures.push(whole(self.file, line, format!("{section}: expected a list of objects")));
+                self.failures.push(*whole(self.file, line, format!("{section}: expected a list of objects")));
                 return Vec::new();
             }
         };

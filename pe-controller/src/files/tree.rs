@@ -54,8 +54,8 @@ pub fn parse(text: &str) -> Result<Tree, YamlError> {
 
 enum Node {
     Scalar(Value),
-    Sequence(Vec<Spanned<Node>>),
-    Mapping(Vec<(String, Spanned<Node>)>),
+    Sequence(Vec<Spanned<Self>>),
+    Mapping(Vec<(String, Spanned<Self>)>),
 }
 
 fn flatten(node: Spanned<Node>, path: String, lines: &mut BTreeMap<String, u64>) -> Value {

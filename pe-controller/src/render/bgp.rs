@@ -101,7 +101,7 @@ fn neighbor(text: &mut Text, neighbor: &Neighbor, families: &[Family]) {
     match peer {
         Peer::Address(_) => text.line(format_args!("neighbor {peer} remote-as {}", neighbor.remote)),
         Peer::Interface(_) => {
-            text.line(format_args!("neighbor {peer} interface remote-as {}", neighbor.remote))
+            text.line(format_args!("neighbor {peer} interface remote-as {}", neighbor.remote));
         }
         Peer::Range(_) => {
             text.line(format_args!("neighbor {peer} peer-group"));

@@ -10,7 +10,7 @@ mod vrf;
 
 use std::ops::Range;
 
-use crate::model::{ObjectRef, SessionMode};
+use crate::model::{Int, ObjectRef, SessionMode};
 use crate::resolve::Pe;
 use crate::validate::Neighbor;
 use text::Text;
@@ -126,10 +126,10 @@ fn bfd_profiles(text: &mut Text, neighbors: &[Neighbor]) {
                         text.line(format_args!("{command} {value}"));
                     }
                 };
-                unless("detect-multiplier", bfd.detect_multiplier.map(|value| value.value()), 3);
-                unless("transmit-interval", bfd.transmit_interval.map(|value| value.value()), 300);
-                unless("receive-interval", bfd.receive_interval.map(|value| value.value()), 300);
-                unless("minimum-ttl", bfd.minimum_ttl.map(|value| value.value()), 254);
+                unless("detect-multiplier", bfd.detect_multiplier.map(Int::value), 3);
+                unless("transmit-interval", bfd.transmit_interval.map(Int::value), 300);
+                unless("receive-interval", bfd.receive_interval.map(Int::value), 300);
+                unless("minimum-ttl", bfd.minimum_ttl.map(Int::value), 254);
                 if bfd.session_mode == Some(SessionMode::Passive) {
                     text.line("passive-mode");
                 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::model::{
-    AfPropertyType, AfType, Asn, BfdSpec, FieldError, InterfaceName, NeighborAf, NeighborSpec, Password,
+    AfPropertyType, AfType, Asn, BfdSpec, FieldError, Int, InterfaceName, NeighborAf, NeighborSpec, Password,
     PeerType,
 };
 
@@ -153,12 +153,12 @@ pub(super) fn check(spec: &NeighborSpec, asn: Asn) -> Result<Neighbor, Vec<Field
             internal: remote == RemoteAs::Internal || remote == RemoteAs::Number(asn),
             peer,
             remote,
-            port: spec.port.map(|port| port.value()).filter(|port| !matches!(port, 0 | 179)),
+            port: spec.port.map(Int::value).filter(|port| !matches!(port, 0 | 179)),
             password: spec.password.clone(),
             timers,
-            connect_time: spec.connect_time_seconds.map(|seconds| seconds.value()),
+            connect_time: spec.connect_time_seconds.map(Int::value),
             multihop: spec.properties.first().map(|property| {
-                property.ebgp_multi_hop.as_ref().and_then(|hops| hops.ttl).map_or(255, |ttl| ttl.value())
+                property.ebgp_multi_hop.as_ref().and_then(|hops| hops.ttl).map_or(255, Int::value)
             }),
             bfd: spec.bfd.clone(),
             families: spec
