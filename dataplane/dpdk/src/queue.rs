@@ -10,7 +10,7 @@ use std::{
 use dpdk_sys as sys;
 
 use crate::{
-    Burst,
+    Burst, Mbuf,
     port::{Shared, WaitFd},
 };
 
@@ -45,8 +45,8 @@ impl RxQueue {
         let count = unsafe { sys::shim_eth_rx_burst(self.port, self.queue, spare.as_mut_ptr().cast(), room) };
         // SAFETY: the driver has written `count` mbufs and gave them up.
         unsafe { burst.grow(usize::from(count)) };
-        if self.may_chain {
-            self.drop_chained(burst, before);
+        if self.may_chain && burst.iter().skip(before).any(Mbuf::is_chained) {
+            self.drop_chained(burst);
         }
         burst.len() - before
     }
@@ -57,16 +57,12 @@ impl RxQueue {
     }
 
     #[cold]
-    fn drop_chained<const N: usize>(&mut self, burst: &mut Burst<N>, before: usize) {
-        let mut index = before;
-        while let Some(packet) = burst.get(index) {
-            if packet.is_chained() {
-                self.chained += 1;
-                drop(burst.swap_remove(index));
-            } else {
-                index += 1;
-            }
-        }
+    fn drop_chained<const N: usize>(&mut self, burst: &mut Burst<N>) {
+        burst.retain(|packet| {
+            let chained = packet.is_chained();
+            self.chained += u64::from(chained);
+            !chained
+        });
     }
 
     /// Number of the DPDK port, which [`Mbuf::port`](crate::Mbuf::port) repeats.

@@ -565,6 +565,65 @@ fn frames_cross_a_tap_in_another_namespace() {
     port.close().unwrap();
 }
 
+/// A capture file in the classic format.
+fn capture(frames: &[Vec<u8>]) -> tempfile::NamedTempFile {
+    // Magic, version 2.4, time zone, accuracy, longest frame, Ethernet.
+    let mut bytes: Vec<u8> =
+        [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1_u32].into_iter().flat_map(u32::to_ne_bytes).collect();
+    for frame in frames {
+        let length = u32::try_from(frame.len()).unwrap();
+        bytes.extend([0, 0, length, length].into_iter().flat_map(u32::to_ne_bytes));
+        bytes.extend(frame);
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, bytes).unwrap();
+    file
+}
+
+#[test]
+fn a_capture_is_replayed_without_end() {
+    let _alone = alone();
+    let (eal, pool) = eal();
+    let before = pool.in_use();
+    let frames = [frame(60, 1), frame(1000, 2), frame(1514, 3)];
+    let (port, mut rx, mut tx) = start(&Device::endless_pcap("endless", capture(&frames).path()), eal, &pool);
+    assert_eq!(port.driver(), "net_pcap");
+    let mut burst = Burst::<32>::new();
+    let mut number = 0;
+    for _ in 0..100 {
+        assert_eq!(rx.receive(&mut burst), 32);
+        for packet in burst.iter() {
+            assert_eq!(packet.data(), frames[number % 3]);
+            number += 1;
+        }
+        // The sink takes all of it.
+        assert_eq!(tx.send(&mut burst), 32);
+    }
+    drop((rx, tx));
+    port.close().unwrap();
+    assert_eq!(pool.in_use(), before);
+}
+
+#[test]
+fn chained_packets_are_dropped_and_counted() {
+    let _alone = alone();
+    let (eal, pool) = eal();
+    let before = pool.in_use();
+    // The driver chains what does not fit one buffer.
+    let frames =
+        [frame(3000, 1), frame(60, 2), frame(5000, 3), frame(4000, 4), frame(1000, 5), frame(2049, 6)];
+    let file = capture(&frames);
+    let device = Device::virtual_device("net_pcap", "once", &format!("rx_pcap={}", file.path().display()));
+    let (port, mut rx, tx) = start(&device, eal, &pool);
+    let mut burst = Burst::<32>::new();
+    while rx.receive(&mut burst) > 0 {}
+    assert_eq!(burst.iter().map(dpdk::Mbuf::data).collect::<Vec<_>>(), [&frames[1], &frames[4]]);
+    assert_eq!(rx.chained(), 4);
+    drop((rx, tx, burst));
+    port.close().unwrap();
+    assert_eq!(pool.in_use(), before);
+}
+
 #[test]
 fn what_cannot_be_is_refused_with_its_reason() {
     let _alone = alone();

@@ -78,11 +78,7 @@ impl Device {
     /// Receives the packets of a capture file again and again, as fast as they are polled, and sends everything into
     /// nothing (`net_pcap`, `infinite_rx`).
     pub fn endless_pcap(id: &str, capture: &Path) -> Self {
-        Self::virtual_device(
-            "net_pcap",
-            id,
-            &format!("rx_pcap={},infinite_rx=1,tx_drop=1", capture.display()),
-        )
+        Self::virtual_device("net_pcap", id, &format!("rx_pcap={},infinite_rx=1", capture.display()))
     }
 
     /// Any other virtual device: its driver, a name for it, and the driver's arguments (may be empty).
@@ -162,7 +158,11 @@ pub(super) fn open(device: &Device) -> Result<Opened, Error> {
         return Err(Error::Probe { device: device.to_argument(), errno: Errno::EINVAL });
     }
     match &device.kind {
-        Kind::Plain => Opened::new(probe(device)?, device.name.clone(), Backend::Plain),
+        Kind::Plain => {
+            let mut opened = Opened::new(probe(device)?, device.name.clone(), Backend::Plain)?;
+            opened.replays = device.arguments.contains("infinite_rx=1");
+            Ok(opened)
+        }
         Kind::Tap => {
             let _signals = tap::without_rx_signals();
             Opened::new(probe(device)?, device.name.clone(), Backend::Tap)

@@ -204,6 +204,8 @@ struct Opened {
     device: *mut sys::rte_device,
     driver: String,
     backend: Backend,
+    /// Of net_pcap: `infinite_rx`.
+    replays: bool,
     started: AtomicBool,
     closed: bool,
 }
@@ -433,8 +435,8 @@ impl Port<Configured> {
         let ret = unsafe { sys::rte_eth_dev_start(id) };
         device.check("starting", ret)?;
         device.started.store(true, Ordering::Release);
-        // Only net_pcap chains unasked.
-        let may_chain = device.driver == "net_pcap";
+        // Only net_pcap chains unasked, and not what it replays.
+        let may_chain = device.driver == "net_pcap" && !device.replays;
         // Asking these would log an error.
         let never_interrupts = matches!(device.driver.as_str(), "net_null" | "net_ring" | "net_pcap");
         let rx = (0..state.rx_queues)
@@ -484,6 +486,7 @@ impl Opened {
             device: std::ptr::null_mut(),
             driver: String::new(),
             backend,
+            replays: false,
             started: AtomicBool::new(false),
             closed: false,
         };
