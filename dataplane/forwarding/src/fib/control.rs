@@ -31,7 +31,7 @@ impl Capacity {
 }
 
 impl Default for Capacity {
-    /// 16 M nodes (a million Internet routes take some 100 000), 128 M words, 512 tables of more than 16 384 routes at
+    /// 16 M nodes (a million Internet routes take some 250 000), 128 M words, 512 tables of more than 16 384 routes at
     /// their fastest, 65 536 tables: 1.5 GiB of address space.
     fn default() -> Self {
         if cfg!(any(loom, miri)) {

@@ -17,7 +17,7 @@
 //!
 //! The writer keeps its own trie of all prefixes (`rib`) and not a general-purpose one: its nodes are the workers' nodes
 //! with the prefixes instead of their expansion, so that an update recomputes exactly one node (and those below that
-//! inherit from it), and it takes about 8 bytes per route.
+//! inherit from it), and it takes 14 bytes per route of an Internet-sized IPv4 table.
 //!
 //! Default routes are not expanded into the trie but stand beside the direct table, so that replacing one in a full table
 //! is one store.
