@@ -88,11 +88,11 @@ unsafe impl Zeroed for Root {}
 impl Root {
     #[inline(always)]
     pub(super) fn default_route(&self) -> NextHopIndex {
-        NextHopIndex(self.default.load(Ordering::Relaxed) ^ NextHopIndex::MISS.0)
+        // Acquire: as of a leaf, what the index means to the pipeline was published before it came here.
+        NextHopIndex(self.default.load(Ordering::Acquire) ^ NextHopIndex::MISS.0)
     }
 
-    /// Relaxed suffices: the value stands for itself and points to nothing of the FIB. What it means to the pipeline is
-    /// published by the pipeline, before it hands the index to the FIB; release makes that visible too.
+    /// Release: see [`default_route`](Self::default_route).
     pub(super) fn set_default_route(&self, next_hop: NextHopIndex) {
         self.default.store(next_hop.0 ^ NextHopIndex::MISS.0, Ordering::Release);
     }
