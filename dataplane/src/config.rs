@@ -31,7 +31,8 @@ pub struct Config {
     #[arg(long, default_value = "/run/netns/perouter")]
     pub router_netns: PathBuf,
 
-    /// The network namespace adopted interfaces are kept in; made when it does not exist.
+    /// The network namespace adopted interfaces are kept in; made when it does not exist. It outlives this process only
+    /// where its bind mount does: not in a mount namespace of the process's own, as `ip netns exec` makes one.
     #[arg(long, default_value = "/run/netns/pe-ports")]
     pub ports_netns: PathBuf,
 

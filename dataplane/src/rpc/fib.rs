@@ -1,27 +1,22 @@
 //! The Fib service: one client at a time programs routes.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dataplane_api::v1;
 use dataplane_api::v1::fib_request::Request as Kind;
 use dataplane_api::v1::fib_server::Fib as FibApi;
-use forwarding::{Control, VrfId, WeightedPath};
+use forwarding::WeightedPath;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::info;
 
-use super::convert::{address, optional_mac, path, port, vrf};
-use crate::topology::{Names, SharedControl, Topology, lock};
+use super::batch::carry_out;
+use crate::topology::{SharedControl, Topology, lock};
 
 /// Replies that may wait for a client that does not read; its requests wait then too.
 const REPLIES: usize = 64;
-/// Routes between which others may have the tables.
-const ROUTES_PER_LOCK: usize = 8192;
-/// Errors that one acknowledgement names; the rest is counted.
-const ERRORS: usize = 1000;
 
 /// Who programs routes.
 #[derive(Debug, Default)]
@@ -206,118 +201,14 @@ impl Client {
 
     fn batch(&mut self, number: u64, batch: &v1::FibBatch) -> Result<v1::FibAck, Status> {
         let names = self.topology.names();
-        let mut errors = Errors { names: &names, list: Vec::new(), more: 0 };
-        let sessions = Arc::clone(&self.sessions);
-        let within = |work: &mut dyn FnMut(&mut Control)| {
-            sessions.within(number, |_| work(&mut lock(&self.control))).ok_or_else(superseded)
-        };
-        let paths = &mut self.paths;
-        within(&mut |control| {
-            for group in &batch.groups {
-                if let Err(error) = set_group(control, group, paths) {
-                    errors.add(|_| format!("next-hop group {}", group.id), error);
-                }
-            }
-            for neighbor in &batch.neighbors {
-                if let Err(error) = set_neighbor(control, neighbor) {
-                    errors.add(|names| neighbor_name(names, neighbor), error);
-                }
-            }
+        let Self { sessions, control, paths, .. } = self;
+        let errors = carry_out(batch, &names, paths, |work| {
+            sessions.within(number, |_| work(&mut lock(control))).ok_or_else(superseded)
         })?;
-        for routes in batch.routes4.chunks(ROUTES_PER_LOCK) {
-            within(&mut |control| {
-                for route in routes {
-                    if let Err(error) =
-                        control.route4(vrf(route.vrf), route.address, route.length, route.group)
-                    {
-                        let prefix = || format!("{}/{}", Ipv4Addr::from_bits(route.address), route.length);
-                        errors.add(|names| route_name(names, prefix(), route.vrf), error.to_string());
-                    }
-                }
-            })?;
-        }
-        for routes in batch.routes6.chunks(ROUTES_PER_LOCK) {
-            within(&mut |control| {
-                for route in routes {
-                    let address = u128::from(route.high) << 64 | u128::from(route.low);
-                    if let Err(error) = control.route6(vrf(route.vrf), address, route.length, route.group) {
-                        let prefix = || format!("{}/{}", Ipv6Addr::from_bits(address), route.length);
-                        errors.add(|names| route_name(names, prefix(), route.vrf), error.to_string());
-                    }
-                }
-            })?;
-        }
-        within(&mut |control| {
-            for &group in &batch.deleted_groups {
-                control.group_remove(group);
-            }
-            control.reclaim();
-        })?;
-        Ok(v1::FibAck { sequence: batch.sequence, errors: errors.finish() })
+        Ok(v1::FibAck { sequence: batch.sequence, errors })
     }
 }
 
 fn superseded() -> Status {
     Status::aborted("another client has opened a session")
-}
-
-fn set_group(
-    control: &mut Control,
-    group: &v1::NextHopGroup,
-    paths: &mut Vec<WeightedPath>,
-) -> Result<(), String> {
-    paths.clear();
-    for message in &group.paths {
-        paths.push(path(message)?);
-    }
-    control.group_set(group.id, paths).map_err(|error| error.to_string())
-}
-
-fn set_neighbor(control: &mut Control, neighbor: &v1::Neighbor) -> Result<(), String> {
-    let port = port(neighbor.port)?;
-    let address = address(&neighbor.address).map_err(|error| error.to_string())?;
-    match optional_mac(&neighbor.mac)? {
-        Some(mac) => control.neighbor_set(port, address, mac).map_err(|error| error.to_string()),
-        None => {
-            control.neighbor_remove(port, address);
-            Ok(())
-        }
-    }
-}
-
-fn neighbor_name(names: &Names, neighbor: &v1::Neighbor) -> String {
-    let address =
-        address(&neighbor.address).map_or_else(|_| format!("{:02x?}", neighbor.address), |a| a.to_string());
-    let port = port(neighbor.port).ok().and_then(|id| names.ports.get(&id)).map(|(name, _)| name.clone());
-    format!("neighbor {address} on port {}", port.unwrap_or_else(|| neighbor.port.to_string()))
-}
-
-fn route_name(names: &Names, prefix: String, vrf: u32) -> String {
-    let vrf = names.vrfs.get(&VrfId(vrf)).cloned().unwrap_or_else(|| vrf.to_string());
-    format!("route {prefix} in VRF {vrf}")
-}
-
-/// What an acknowledgement reports.
-struct Errors<'a> {
-    names: &'a Names,
-    list: Vec<v1::FibError>,
-    more: usize,
-}
-
-impl Errors<'_> {
-    fn add(&mut self, object: impl FnOnce(&Names) -> String, error: String) {
-        if self.list.len() < ERRORS {
-            self.list.push(v1::FibError { object: object(self.names), error });
-        } else {
-            self.more += 1;
-        }
-    }
-
-    fn finish(mut self) -> Vec<v1::FibError> {
-        if self.more > 0 {
-            let error = "not listed one by one".to_owned();
-            self.list.push(v1::FibError { object: format!("{} more objects", self.more), error });
-        }
-        self.list
-    }
 }

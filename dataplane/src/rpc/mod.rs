@@ -1,5 +1,6 @@
 //! The gRPC services, on a unix socket.
 
+mod batch;
 mod convert;
 mod fib;
 mod inspect;
@@ -17,6 +18,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tracing::info;
 
+pub use self::batch::carry_out;
 use self::fib::FibService;
 pub use self::fib::FibSessions;
 use self::inspect::InspectService;

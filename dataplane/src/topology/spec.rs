@@ -350,3 +350,66 @@ pub fn address(bytes: &[u8]) -> Result<IpAddr, String> {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(name: &str, interface: &str) -> v1::PortSpec {
+        let kind = Some(v1::port_spec::Kind::Netdev(v1::NetdevPort { interface: interface.into() }));
+        v1::PortSpec { name: name.into(), kind, ..Default::default() }
+    }
+
+    fn error_of(change: impl FnOnce(&mut v1::PortSpec)) -> String {
+        let mut spec = port("p", "eth0");
+        change(&mut spec);
+        let desired = Desired::check(&v1::TopologySpec { ports: vec![spec], ..Default::default() });
+        assert!(desired.ports.is_empty());
+        desired.refused.into_iter().next().map(|refusal| refusal.error).unwrap_or_default()
+    }
+
+    #[test]
+    fn bad_ports_are_refused_with_their_reason() {
+        let pci = || v1::port_spec::Kind::Pci(v1::PciPort { address: "3b:zz".into(), ..Default::default() });
+        let tap = || {
+            v1::port_spec::Kind::Tap(v1::TapPort {
+                interface: "t".into(),
+                netns: "relative".into(),
+                ..Default::default()
+            })
+        };
+        let cases = [
+            (error_of(|port| port.name = "a/b".into()), "cannot be a device's name"),
+            (error_of(|port| port.name = "sixteen-bytes-xx".into()), "16 bytes"),
+            (error_of(|port| port.vrf = "red".into()), "there is no VRF red"),
+            (error_of(|port| port.mtu = 67), "MTU 67"),
+            (error_of(|port| port.mtu = 70_000), "MTU 70000"),
+            (error_of(|port| port.mac = vec![1, 0, 0, 0, 0, 0].into()), "not a unicast MAC"),
+            (error_of(|port| port.mac = vec![2, 0].into()), "6 bytes, not 2"),
+            (error_of(|port| port.addresses = vec!["10.0.0.1".into()]), "prefix length"),
+            (error_of(|port| port.addresses = vec!["224.0.0.1/24".into()]), "224.0.0.1"),
+            (error_of(|port| port.kind = None), "no kind of device"),
+            (error_of(|port| port.kind = Some(pci())), "3b:zz"),
+            (error_of(|port| port.kind = Some(tap())), "absolute path"),
+        ];
+        for (error, part) in cases {
+            assert!(error.contains(part), "`{error}` does not say `{part}`");
+        }
+    }
+
+    #[test]
+    fn addresses_may_repeat_in_other_vrfs_only() {
+        let with = |name: &str, interface: &str, vrf: &str| v1::PortSpec {
+            vrf: vrf.into(),
+            addresses: vec!["10.0.0.1/24".into()],
+            ..port(name, interface)
+        };
+        let desired = Desired::check(&v1::TopologySpec {
+            vrfs: vec![v1::VrfSpec { name: "red".into() }],
+            ports: vec![with("a", "a", "red"), with("b", "b", ""), with("c", "c", "red")],
+            ..Default::default()
+        });
+        assert_eq!(desired.ports.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(desired.refusal("port", 2).map(|refusal| refusal.object.name.as_str()), Some("c"));
+    }
+}
