@@ -1,12 +1,15 @@
 //! The floor: testpmd in io mode, the same capture in and the same sink, which touches no packet.
 
 use std::{
-    io::Write as _,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     path::Path,
     process::{Command, Stdio},
     thread,
     time::Duration,
 };
+
+/// What testpmd says when packets flow.
+const FORWARDING: &str = "io packet forwarding packets/burst=";
 
 /// What testpmd measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,8 +39,9 @@ pub(crate) fn measure(
     burst: usize,
     time: Duration,
 ) -> Result<Floor, Error> {
-    let mut child = Command::new("dpdk-testpmd")
-        .args(["-l", "0,1", "--no-pci", "--no-telemetry"])
+    // Into a pipe it would write line by line only when it ends.
+    let mut child = Command::new("stdbuf")
+        .args(["-oL", "dpdk-testpmd", "-l", "0,1", "--no-pci", "--no-telemetry"])
         .args(memory)
         .arg(format!("--vdev=net_pcap0,rx_pcap={},infinite_rx=1", capture.display()))
         .args(["--vdev=net_null0,no-rx=1", "--", "-i", "--forward-mode=io", "--record-core-cycles"])
@@ -48,14 +52,17 @@ pub(crate) fn measure(
         .stderr(Stdio::piped())
         .spawn()?;
     let mut stdin = child.stdin.take().expect("piped above");
-    // It reads these when it has started its ports, however long that takes.
+    let mut stdout = BufReader::new(child.stdout.take().expect("piped above"));
+    // It reads this when it has started its ports, which takes seconds that are not to be measured.
     stdin.write_all(b"start\n")?;
+    let mut text = String::new();
+    while stdout.read_line(&mut text)? > 0 && !text.lines().any(|line| line.contains(FORWARDING)) {}
     thread::sleep(time);
     // One that has died already shows in its output below.
     _ = stdin.write_all(b"stop\nquit\n");
     drop(stdin);
+    stdout.read_to_string(&mut text)?;
     let output = child.wait_with_output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
     parse(&text).ok_or_else(|| {
         let errors = String::from_utf8_lossy(&output.stderr);
         let mut last: Vec<&str> = text.lines().chain(errors.lines()).rev().take(15).collect();
