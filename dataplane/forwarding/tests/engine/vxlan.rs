@@ -5,7 +5,7 @@ use forwarding::{
 };
 
 use crate::frames::{Ip, Outer, frame, vxlan};
-use crate::lab::{Lab, OWN_V4, PEER_V4, ip, mac, set_route};
+use crate::lab::{Lab, OWN_V4, OWN_V6, PEER_V4, PEER_V6, ip, mac, set_route};
 
 fn to_remote(lab: &mut Lab) -> (Verdict, Vec<u8>) {
     let bytes = frame(lab.ports[2].mac, mac(0x77), &Ip::new("10.1.0.9", "10.2.0.1"));
@@ -186,4 +186,27 @@ fn wrong_objects_are_refused() {
     let other_family = Path::Vxlan { vni: Vni::new(100).unwrap(), vtep: ip("2001:db8::1"), router_mac: None };
     let other_family = WeightedPath { weight: 1, path: other_family };
     assert!(matches!(control.group_set(5000, &[other_family]), Err(Error::VtepFamily { .. })));
+}
+
+/// A VNI answers at the VTEP address it was given, not at the node's other one.
+#[test]
+fn a_vni_has_one_address() {
+    let mut lab = Lab::new();
+    let config = *lab.control.vnis().next().unwrap().1;
+    let v4_only = Vni::new(300).unwrap();
+    lab.control.vni_set(v4_only, VniConfig { udp_port: 4790, ..config }).unwrap();
+    let mut send = |source, destination| {
+        let outer = Outer {
+            ip: Ip { ports: (50000, 4790), ..Ip::new(source, destination) },
+            vni: v4_only.get(),
+            flags: 8,
+            inner_destination: config.router_mac,
+            inner_source: mac(0x21),
+            inner_padding: 0,
+        };
+        let bytes = vxlan(lab.ports[0].mac, mac(0x77), &outer, &Ip::new("10.2.0.1", "10.1.0.9"));
+        lab.send(lab.ports[0].id, &bytes).0
+    };
+    assert_eq!(send(PEER_V4, OWN_V4), Verdict::Drop(Reason::UnknownVtep), "no path names a VTEP in it");
+    assert_eq!(send(PEER_V6, OWN_V6), Verdict::Drop(Reason::UnknownVni));
 }
