@@ -36,6 +36,8 @@ pub struct Wiring {
     pub topology: watch::Sender<Option<Arc<Topology>>>,
     /// To the shadow devices: links or addresses changed.
     pub changed: Arc<Notify>,
+    /// Routes come from the kernel, and no zebra will connect.
+    pub kernel_routes: bool,
     /// Neighbours to be probed.
     pub upkeep: mpsc::Sender<Vec<(u32, std::net::IpAddr)>>,
 }
@@ -59,6 +61,7 @@ struct Core {
     sequence: u64,
     flush_at: Option<Instant>,
     last_missing: usize,
+    kernel_routes: bool,
 }
 
 /// Runs until one of the sources ends, which happens only when the process is about to. `hold` is for how long after a
@@ -74,6 +77,7 @@ pub async fn run(mut wiring: Wiring, hold: Duration) {
         sequence: 0,
         flush_at: None,
         last_missing: 0,
+        kernel_routes: wiring.kernel_routes,
     };
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -126,6 +130,15 @@ pub async fn run(mut wiring: Wiring, hold: Duration) {
     }
 }
 
+/// A next-hop object, or a route that FRR made.
+fn is_route(message: &Message) -> bool {
+    match message {
+        Message::NewNextHop(_) | Message::DelNextHop(_) => true,
+        Message::NewRoute(route) | Message::DelRoute(route) => netlink::is_from_frr(route.protocol),
+        _ => false,
+    }
+}
+
 impl Core {
     fn soon(&mut self) {
         self.flush_at.get_or_insert_with(|| Instant::now() + LINGER);
@@ -160,8 +173,17 @@ impl Core {
         self.soon();
         match event {
             mirror::Event::Snapshot(snapshot) => {
+                let routes: Vec<_> = snapshot.0.iter().filter(|message| is_route(message)).cloned().collect();
                 self.resolver.snapshot(snapshot);
                 self.have_kernel = true;
+                if self.kernel_routes {
+                    self.resolver.fpm_connected();
+                    for message in routes {
+                        self.resolver.fpm(message);
+                    }
+                    self.resolver.sweep();
+                    self.gate.dumped();
+                }
                 self.begin_session();
                 true
             }
@@ -175,7 +197,11 @@ impl Core {
                             | Message::NewAddress(_)
                             | Message::DelAddress(_)
                     );
-                    self.resolver.kernel(message);
+                    if is_route(&message) {
+                        self.resolver.fpm(message);
+                    } else {
+                        self.resolver.kernel(message);
+                    }
                 }
                 devices
             }

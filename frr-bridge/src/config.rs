@@ -3,6 +3,17 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+/// Where routes are read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Routes {
+    /// From FPM; but from the kernel when zebra has router MACs already, whose replay FRR 8.4 does not survive.
+    Auto,
+    /// From FPM.
+    Fpm,
+    /// From the kernel's tables.
+    Kernel,
+}
+
 /// Translates FRR's routes into the dataplane's FIB, and the dataplane's topology into the Linux devices that FRR learns
 /// VRFs, VNIs and addresses from.
 #[derive(Clone, Debug, clap::Parser)]
@@ -17,6 +28,9 @@ pub struct Config {
     /// Where zebra's dplane_fpm_nl module connects to ("fpm address ... port ..." in frr.conf).
     #[arg(long, env = "OPENPE_FPM_LISTEN", default_value = "127.0.0.1:2620")]
     pub fpm_listen: SocketAddr,
+    /// Where routes are read from.
+    #[arg(long, env = "OPENPE_ROUTES", value_enum, default_value_t = Routes::Auto)]
+    pub routes: Routes,
     /// Seconds between full comparisons with the kernel, which heal what events did not tell.
     #[arg(long, env = "OPENPE_RESYNC", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     pub resync: u64,

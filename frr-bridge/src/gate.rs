@@ -76,6 +76,11 @@ impl Gate {
         self.complete
     }
 
+    /// The routes came from a kernel dump, which is complete by itself.
+    pub fn dumped(&mut self) {
+        self.complete = true;
+    }
+
     /// What to do at `now`. After [`Action::Compare`] it waits for [`Gate::compared`].
     pub fn poll(&mut self, now: Instant) -> Action {
         let quiet = self.last_message.is_some_and(|last| now.saturating_duration_since(last) >= QUIET);

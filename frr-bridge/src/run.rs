@@ -9,9 +9,9 @@ use nix::sched::{CloneFlags, setns};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::config::Config;
+use crate::config::{Config, Routes};
 use crate::error::Error;
-use crate::{bridge, dataplane, fpm, mirror, shadow, upkeep};
+use crate::{bridge, dataplane, fpm, mirror, netlink, shadow, upkeep};
 
 /// Chunks of events between two parts. Each chunk is up to some thousand messages.
 const QUEUE: usize = 16;
@@ -41,12 +41,27 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let (upkeep_sender, upkeep_receiver) = mpsc::channel(1);
     tokio::spawn(upkeep::run(handle, upkeep_receiver));
 
-    let listener = fpm::listen(config.fpm_listen).await?;
+    let kernel_routes = match config.routes {
+        Routes::Fpm => false,
+        Routes::Kernel => true,
+        Routes::Auto => mirror::has_router_macs(&tokio::task::block_in_place(|| netlink::dump(false))?),
+    };
     let (fpm_sender, fpm_receiver) = mpsc::channel(QUEUE);
-    tokio::spawn(fpm::serve(listener, fpm_sender));
+    // Held, so that the core does not take it for the end.
+    let _no_zebra = if kernel_routes {
+        tracing::info!(
+            "routes are read from the kernel: zebra may not survive the replay of its router MACs"
+        );
+        Some(fpm_sender)
+    } else {
+        let listener = fpm::listen(config.fpm_listen).await?;
+        tokio::spawn(fpm::serve(listener, fpm_sender));
+        None
+    };
 
     let (kernel_sender, kernel_receiver) = mpsc::channel(QUEUE);
-    let mut mirror = tokio::spawn(mirror::run(kernel_sender, Duration::from_secs(config.resync)));
+    let mut mirror =
+        tokio::spawn(mirror::run(kernel_sender, Duration::from_secs(config.resync), kernel_routes));
 
     let (dataplane_sender, dataplane_receiver) = mpsc::channel(QUEUE * 16);
     tokio::spawn(dataplane::watch(config.dataplane.clone(), dataplane_sender.clone()));
@@ -59,6 +74,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         dataplane: dataplane_receiver,
         topology,
         changed,
+        kernel_routes,
         upkeep: upkeep_sender,
     };
     let core = bridge::run(wiring, Duration::from_secs(config.restart_hold));

@@ -15,7 +15,7 @@ pub use parse::{
     Address, Hop, Hops, LinkNeighbor, Mac, MacEntry, Message, NextHop, NextHopContent, Route, RouteKind,
     messages, parse,
 };
-pub use socket::{EventSocket, Group, dump, dump_routes};
+pub use socket::{EventSocket, Group, dump, dump_routes, is_from_frr};
 
 /// The kernel's main routing table, the default VRF's.
 pub const TABLE_MAIN: u32 = 254;

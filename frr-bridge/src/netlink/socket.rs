@@ -11,6 +11,7 @@ const RTM_GETLINK: u16 = 18;
 const RTM_GETADDR: u16 = 22;
 const RTM_GETROUTE: u16 = 26;
 const RTM_GETNEIGH: u16 = 30;
+const RTM_GETNEXTHOP: u16 = 106;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const HEADER: usize = 16;
@@ -29,8 +30,14 @@ pub enum Group {
     Neighbor = 3,
     /// IPv4 addresses.
     Ipv4Address = 5,
+    /// IPv4 routes.
+    Ipv4Route = 7,
     /// IPv6 addresses.
     Ipv6Address = 9,
+    /// IPv6 routes.
+    Ipv6Route = 11,
+    /// Next-hop objects.
+    NextHop = 32,
 }
 
 /// A subscription to the kernel's events in the network namespace of the calling thread.
@@ -89,17 +96,21 @@ fn parse_all(buffer: &[u8]) -> impl Iterator<Item = Message> {
         .filter(|message| *message != Message::Other)
 }
 
-/// Dumps links, addresses and neighbours, in this order. Blocks for milliseconds.
+/// Dumps links, addresses and neighbours, in this order, and `with_routes` next-hop objects and routes. Blocks for
+/// milliseconds, or for seconds when there are a million routes.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
-pub fn dump() -> Result<Vec<Message>, Error> {
+pub fn dump(with_routes: bool) -> Result<Vec<Message>, Error> {
     let mut all = Vec::new();
-    for (request, header, doing) in [
+    let requests = [
         (RTM_GETLINK, 16, "dump links"),
         (RTM_GETADDR, 8, "dump addresses"),
         (RTM_GETNEIGH, 12, "dump neighbours"),
-    ] {
+        (RTM_GETNEXTHOP, 8, "dump next hops"),
+        (RTM_GETROUTE, 12, "dump routes"),
+    ];
+    for &(request, header, doing) in &requests[..if with_routes { 5 } else { 3 }] {
         request_dump(request, header, doing, |kind, body| {
             all.extend(parse(kind, body).ok().filter(|message| *message != Message::Other));
         })?;
@@ -127,7 +138,7 @@ pub fn dump_routes(tables: &[u32]) -> Result<Vec<(u32, IpNet)>, Error> {
 }
 
 /// `RTPROT_ZEBRA` and the range that FRR's daemons have (BGP 186 to SRTE 198).
-const fn is_from_frr(protocol: u8) -> bool {
+pub const fn is_from_frr(protocol: u8) -> bool {
     matches!(protocol, 11 | 186..=198)
 }
 

@@ -65,7 +65,7 @@ impl Shadow {
         let may_remove = !topology.is_empty() || known_for >= NEW_INSTANCE_GRACE;
         let mut failing = BTreeMap::new();
         for _ in 0..MAX_PASSES {
-            let dump = match tokio::task::block_in_place(netlink::dump) {
+            let dump = match tokio::task::block_in_place(|| netlink::dump(false)) {
                 Ok(dump) => dump,
                 Err(error) => {
                     tracing::warn!(%error, "cannot look at the router namespace");
