@@ -44,5 +44,13 @@ test: lint unit e2e ## every test, after formatting and lints
 demo: build frr ## two nodes, a kernel PE, two spines; KEEP=1 leaves them running
 	$(TARGET)/debug/e2e demo --frr $(FRR) $(if $(filter-out 0,$(KEEP)),--keep)
 
+bench: deps ## cycles per packet and figures of the tables, to target/bench
+	$(CARGO) build --release -p pe-bench -p dataplane -p frr-bridge -p e2e --bins
+	$(CARGO) build --release -p forwarding --example fib_bench
+	mkdir -p $(TARGET)/bench
+	$(TARGET)/release/pe-bench run --out $(TARGET)/bench
+	$(TARGET)/release/examples/fib_bench --json $(TARGET)/bench/tables.json
+	$(TARGET)/release/route_load | $(TARGET)/release/pe-bench merge bgp $(TARGET)/bench/tables.json
+
 fuzz: deps ## every fuzz target for MINUTES=n
 	@tests/scripts/fuzz.sh $(MINUTES)

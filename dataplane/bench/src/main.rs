@@ -55,6 +55,9 @@ enum What {
     },
     /// List the scenarios.
     List,
+    /// Put the JSON object on standard input under a key of the object in a file, beside its other keys.
+    #[command(hide = true)]
+    Merge { key: String, file: PathBuf },
     /// One scenario, in this process; prints its figures as JSON.
     #[command(hide = true)]
     One { name: String, capture: PathBuf, seconds: u64 },
@@ -73,6 +76,11 @@ fn main() -> ExitCode {
 fn run(command: What) -> anyhow::Result<()> {
     match command {
         What::List => scenario::ALL.iter().for_each(|scenario| println!("{}", scenario.name)),
+        What::Merge { key, file } => {
+            let value = serde_json::from_reader(std::io::stdin()).context("no JSON on standard input")?;
+            report::merge(&file, &key, value)
+                .with_context(|| format!("cannot merge into {}", file.display()))?;
+        }
         What::One { name, capture, seconds } => {
             let figures = engine::measure(by_name(&name)?, &capture, Duration::from_secs(seconds))?;
             println!("{}", serde_json::to_string(&figures)?);

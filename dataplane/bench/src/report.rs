@@ -30,6 +30,20 @@ pub(crate) fn save(folder: &Path, name: &str, value: &impl Serialize) -> io::Res
     fs::write(folder.join(name).with_extension("json"), text)
 }
 
+/// Puts `value` under `key` of the object in `file`, which may be missing, and leaves its other keys.
+///
+/// # Errors
+/// When the file holds something else or cannot be written.
+pub(crate) fn merge(file: &Path, key: &str, value: serde_json::Value) -> io::Result<()> {
+    let mut object: serde_json::Map<_, _> = match fs::read_to_string(file) {
+        Ok(text) => serde_json::from_str(&text).map_err(io::Error::other)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => serde_json::Map::new(),
+        Err(error) => return Err(error),
+    };
+    object.insert(key.to_owned(), value);
+    fs::write(file, format!("{:#}\n", serde_json::Value::from(object)))
+}
+
 /// The figures as a table for people.
 pub(crate) fn table(all: &[Figures]) -> String {
     let mut table = Table::new();
@@ -45,4 +59,23 @@ pub(crate) fn table(all: &[Figures]) -> String {
         ]);
     }
     table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_keys_stay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("tables.json");
+        for (key, value) in [("fib", 1), ("bgp", 2), ("fib", 3)] {
+            merge(&file, key, value.into()).expect("merged");
+        }
+        let merged: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(&file).expect("read")).expect("JSON");
+        assert_eq!(merged, serde_json::json!({ "fib": 3, "bgp": 2 }));
+        fs::write(&file, "[]").expect("written");
+        assert!(merge(&file, "fib", 1.into()).is_err());
+    }
 }
