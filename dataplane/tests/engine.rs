@@ -78,6 +78,8 @@ async fn routes_between_interfaces() {
     assert!(rig.pings("a", "2001:db8:2::10", "-s 1400"));
     let after = rig.port("pa").await;
     assert!(after.forwarded >= before.forwarded + 10, "{before:?} {after:?}");
+    let bytes = (after.rx_bytes - before.rx_bytes, after.tx_bytes - before.tx_bytes);
+    assert!(bytes.0 >= 10 * 1400 && bytes.1 >= 10 * 1400, "{before:?} {after:?}");
     let of = |port: &v1::PortCounters, name: &str| {
         port.hand_overs.iter().find(|reason| reason.reason == name).map_or(0, |reason| reason.packets)
     };

@@ -129,11 +129,13 @@ impl Worker {
         for (packets, verdicts) in packets.chunks_mut(MAX_BURST).zip(verdicts.chunks_mut(MAX_BURST)) {
             let count = packets.len().min(verdicts.len());
             let (packets, verdicts) = (&mut packets[..count], &mut verdicts[..count]);
+            // Before they are rewritten.
+            let bytes = packets.iter().map(|packet| packet.data().len() as u64).sum();
             match self.ingress(port) {
                 Some(ingress) => self.burst(&ingress, packets, verdicts),
                 None => verdicts.fill(Verdict::Drop(Reason::PortDown)),
             }
-            self.count(port, packets.len(), verdicts);
+            self.count(port, packets.len() as u64, bytes, verdicts);
         }
     }
 
@@ -235,9 +237,10 @@ impl Worker {
         }
     }
 
-    fn count(&self, port: PortId, received: usize, verdicts: &[Verdict]) {
+    fn count(&self, port: PortId, received: u64, bytes: u64, verdicts: &[Verdict]) {
         let Some(cells) = self.cells.port(port) else { return };
-        cells.rx_packets.add(received as u64);
+        cells.rx_packets.add(received);
+        cells.rx_bytes.add(bytes);
         let mut forwarded = 0;
         for verdict in verdicts {
             match verdict {
