@@ -25,9 +25,9 @@ pub fn devices(pe: u8, vrfs: &[Vrf]) -> Result<()> {
             "link add {vrf} type vrf table {table}\nlink set {vrf} up\n\
              link add br{vni} type bridge\nlink set br{vni} addrgenmode none address {mac} master {vrf} up\n\
              link add vx{vni} type vxlan id {vni} local {address} dstport 4789 nolearning\n\
-             link set vx{vni} master br{vni} addrgenmode none\n\
+             link set vx{vni} mtu 1450 master br{vni} addrgenmode none\nlink set br{vni} mtu 1450\n\
              link set vx{vni} type bridge_slave neigh_suppress on learning off\nlink set vx{vni} up\n\
-             link add to-{vrf} type veth peer name eth0 netns {netns}\nlink set to-{vrf} master {vrf} up\n\
+             link add to-{vrf} type veth peer name eth0 netns {netns}\nlink set to-{vrf} mtu 1450 master {vrf} up\n\
              addr add 10.{pe}.0.254/24 dev to-{vrf}\naddr add fd00:10:{pe}::fe/64 dev to-{vrf}\n",
             netns = host.name(),
         );
@@ -38,7 +38,7 @@ pub fn devices(pe: u8, vrfs: &[Vrf]) -> Result<()> {
     for vrf in vrfs {
         let host = Host { pe, vrf: *vrf };
         let text = format!(
-            "addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0\nlink set eth0 up\n\
+            "addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0\nlink set eth0 mtu 1450 up\n\
              route add default via 10.{pe}.0.254\nroute add default via fd00:10:{pe}::fe\n",
             v4 = host.v4(),
             v6 = host.v6(),

@@ -159,7 +159,7 @@ fn wire() -> Result<()> {
         for pe in [1, 2, KERNEL_PE] {
             let down = downlink(pe);
             text += &format!(
-                "link add {down} mtu 1600 type veth peer name {up} mtu 1600 netns {netns}\n\
+                "link add {down} type veth peer name {up} netns {netns}\n\
                  addr add {address}/24 dev {down}\nlink set {down} up\n",
                 up = uplink(spine),
                 netns = pe_netns(pe),

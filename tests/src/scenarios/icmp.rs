@@ -9,8 +9,8 @@ use crate::traffic::{Stream, ping};
 use crate::wait::{LONG, until};
 use crate::{Error, Result};
 
-/// The underlay's MTU is 1600: 50 bytes less inside IPv4 VXLAN.
-const INNER_MTU: usize = 1550;
+/// The underlay's MTU is 1500: 50 bytes less inside IPv4 VXLAN.
+const INNER_MTU: usize = 1450;
 
 /// traceroute's first hop is the PE, in both families, over the host session's address.
 pub(super) fn traceroute(_lab: &mut Lab) -> Result<()> {
@@ -55,7 +55,7 @@ pub(super) fn too_big(lab: &mut Lab) -> Result<()> {
         [(to.v4().to_string(), from.v4().to_string(), 28), (to.v6().to_string(), from.v6().to_string(), 48)]
     {
         // The host's own interface takes more than the tunnel, so that it is the PE that has to say so.
-        let raise = format!("link set {} mtu 1700", host_end(from));
+        let raise = format!("link set {} mtu 1600", host_end(from));
         netns::ip_batch(Some(&from.name()), &raise)?;
         let result = sized(&from.name(), &source, &target, header);
         netns::ip_batch(Some(&from.name()), &format!("link set {} mtu {INNER_MTU}", host_end(from)))?;

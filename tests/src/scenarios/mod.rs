@@ -67,9 +67,11 @@ pub fn run(lab: Option<(&Path, &Request)>, args: Vec<String>) -> Result<ExitCode
                 let (dir, request) = place.as_ref().ok_or("not in a lab")?;
                 let lab = state.lab(dir, request)?;
                 let start = Instant::now();
-                scenario(lab)
-                    .and_then(|()| lab.alive())
-                    .map_err(|error| Failed::from(format!("{error} (after {} s)", start.elapsed().as_secs())))
+                scenario(lab).and_then(|()| lab.alive()).map_err(|error| {
+                    // At once: libtest tells at the end, which a run that hangs never reaches.
+                    eprintln!("\n{name}: {error} (after {} s)", start.elapsed().as_secs());
+                    Failed::from(error.to_string())
+                })
             })
         })
         .collect();

@@ -52,14 +52,14 @@ pub(super) fn walls(lab: &mut Lab) -> Result<()> {
     }
     for pe in [1, 2] {
         let dataplane = lab.node(pe).client()?;
-        let (red, blue) = (dataplane.routes("red")?, dataplane.routes("blue")?);
-        let strays: Vec<&String> = red
-            .keys()
-            .filter(|prefix| prefix.starts_with("10.102.") || prefix.starts_with("fd00:102:"))
-            .chain(
-                blue.keys().filter(|prefix| prefix.starts_with("10.101.") || prefix.starts_with("fd00:101:")),
-            )
-            .collect();
+        let mut strays = Vec::new();
+        for (vrf, other) in [(RED, BLUE), (BLUE, RED)] {
+            let routes = dataplane.routes(vrf.name)?;
+            for host in [1, 2].map(|pe| Host { pe, vrf: other }) {
+                let foreign = [format!("{}/32", host.own_v4()), format!("{}/128", host.own_v6())];
+                strays.extend(foreign.into_iter().filter(|prefix| routes.contains_key(prefix)));
+            }
+        }
         if !strays.is_empty() {
             return Err(Error::unexpected(format!("n{pe} has routes of the other tenant: {strays:?}")));
         }
