@@ -23,6 +23,9 @@ const SHADOW_MARK: &str = "openpe-shadow";
 const TAP_MARK: &str = "openpe-tap";
 /// MTU of a TAP that nothing else decides, bytes.
 pub(super) const TAP_MTU: u32 = 1500;
+
+/// Largest MTU of a TAP. net_tap drops longer frames on their way to the kernel, and ethdev lets nobody raise its limit.
+const TAP_MAX_MTU: u32 = 1500;
 /// Largest MTU of frames that fit into the buffers of usual size, bytes. What DPDK's packet-socket driver takes.
 const USUAL_MTU: u32 = 1964;
 /// Ethernet header and one tag, bytes.
@@ -166,7 +169,7 @@ impl Ports {
             Device::Tap { interface, netns } => {
                 let netns = self.namespace(netns)?;
                 let links = Links::open(&netns, &self.runtime)?;
-                let mtu = wanted.mtu.unwrap_or(tap_mtu).min(MAX_MTU);
+                let mtu = wanted.mtu.unwrap_or(tap_mtu).min(TAP_MAX_MTU);
                 let host_mac = wanted.host_mac.unwrap_or_else(|| mac_of(&wanted.spec.name, End::Host));
                 // Made here and not by the driver, so that it outlives this process with its addresses and routes.
                 drop(Tap::open(&netns, interface, host_mac, Queues::Many)?);
@@ -381,7 +384,7 @@ impl Ports {
             }
             Device::Tap { interface, netns } => {
                 let links = Links::open(&self.namespace(netns)?, &self.runtime)?;
-                let mtu = wanted.mtu.unwrap_or(tap_mtu).min(open.capacity);
+                let mtu = wanted.mtu.unwrap_or(tap_mtu).min(TAP_MAX_MTU);
                 let host_mac = wanted.host_mac.unwrap_or_else(|| mac_of(&wanted.spec.name, End::Host));
                 configure_tap(&links, interface, host_mac, mtu, &wanted.host_addresses)?;
                 open.mtu = mtu;
