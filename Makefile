@@ -14,7 +14,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # With two libclangs installed bindgen would take the newest with the other's headers.
 export LIBCLANG_PATH ?= $(patsubst %/,%,$(dir $(firstword $(wildcard /usr/lib/llvm-14/lib/libclang.so.1 /usr/lib/llvm-*/lib/libclang.so.1))))
 
-.PHONY: help deps build lint unit e2e test demo bench fuzz frr
+.PHONY: help deps build lint unit loom e2e test demo bench fuzz frr
 
 help:
 	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -36,16 +36,19 @@ lint: deps ## rustfmt and clippy; warnings are errors
 unit: build ## unit, property and integration tests
 	$(CARGO) test --workspace
 
+loom: deps ## every interleaving of the FIB's lock-free core, by loom
+	RUSTFLAGS="--cfg loom" $(CARGO) test -p forwarding --lib --target-dir $(TARGET)/loom loom
+
 e2e: build frr ## end-to-end tests, e.g. make e2e TEST=traceroute FRR=10.3
 	$(TARGET)/debug/e2e test --frr $(FRR) -- $(TEST)
 
-test: lint unit e2e ## every test, after formatting and lints
+test: lint unit loom e2e ## every test, after formatting and lints
 
 demo: build frr ## two nodes, a kernel PE, two spines; KEEP=1 leaves them running
 	$(TARGET)/debug/e2e demo --frr $(FRR) $(if $(filter-out 0,$(KEEP)),--keep)
 
 bench: deps ## cycles per packet and figures of the tables, to target/bench
-	$(CARGO) build --release -p pe-bench -p dataplane -p frr-bridge -p e2e --bins
+	$(CARGO) build --release -p pe-bench -p dataplane -p frr-bridge -p pe-controller -p e2e --bins
 	$(CARGO) build --release -p forwarding --example fib_bench
 	mkdir -p $(TARGET)/bench
 	$(TARGET)/release/pe-bench run --out $(TARGET)/bench
