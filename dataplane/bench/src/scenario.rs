@@ -1,6 +1,6 @@
 //! The scenarios: what is in the tables, and what enters.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use forwarding::fib::sample::{self, Random, RandomKey};
 use forwarding::fib::{Key, Prefix};
@@ -66,11 +66,16 @@ impl Scenario {
         match self.kind {
             Kind::Ipv4(1) | Kind::Encapsulate(1) => traffic::to_ipv4(&traffic::any_ipv4(&mut random)),
             Kind::Ipv4(routes) | Kind::Encapsulate(routes) => {
-                traffic::to_ipv4(&within(&sample::ipv4(routes, SEED), &mut random, Ipv4Addr::from))
+                traffic::to_ipv4(&within(&sample::ipv4(routes, SEED), &mut random, |bits| {
+                    let address = Ipv4Addr::from(bits);
+                    // What a router drops or hands over, whatever the table says.
+                    let special = address.is_loopback() || address.is_link_local() || address.is_multicast();
+                    (!special && (1..240).contains(&address.octets()[0])).then_some(address)
+                }))
             }
             Kind::Ipv6(1) => traffic::to_ipv6(&traffic::any_ipv6(&mut random)),
             Kind::Ipv6(routes) => {
-                traffic::to_ipv6(&within(&sample::ipv6(routes, SEED), &mut random, Ipv6Addr::from))
+                traffic::to_ipv6(&within(&sample::ipv6(routes, SEED), &mut random, |bits| Some(bits.into())))
             }
             Kind::Decapsulate => traffic::encapsulated(&traffic::any_ipv4(&mut random)),
         }
@@ -184,14 +189,15 @@ impl Groups<'_> {
     }
 }
 
-/// An address in one of the prefixes, for every flow.
+/// An address in one of the prefixes, for every flow; others are drawn for those that `address` refuses.
 fn within<K: RandomKey + Key, A>(
     prefixes: &[Prefix<K>],
     random: &mut Random,
-    address: impl Fn(K) -> A,
+    address: impl Fn(K) -> Option<A>,
 ) -> Vec<A> {
     let count = u32::try_from(prefixes.len()).unwrap_or(u32::MAX);
-    (0..traffic::FLOWS)
-        .map(|_| address(K::random_in(prefixes[random.below(count) as usize], random)))
+    std::iter::repeat_with(|| address(K::random_in(prefixes[random.below(count) as usize], random)))
+        .flatten()
+        .take(traffic::FLOWS)
         .collect()
 }
