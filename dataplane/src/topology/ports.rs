@@ -23,7 +23,6 @@ const SHADOW_MARK: &str = "openpe-shadow";
 const TAP_MARK: &str = "openpe-tap";
 /// MTU of a TAP that nothing else decides, bytes.
 pub(super) const TAP_MTU: u32 = 1500;
-
 /// Largest MTU of a TAP. net_tap drops longer frames on their way to the kernel, and ethdev lets nobody raise its limit.
 const TAP_MAX_MTU: u32 = 1500;
 /// Largest MTU of frames that fit into the buffers of usual size, bytes. What DPDK's packet-socket driver takes.
@@ -209,6 +208,7 @@ impl Ports {
         let pool = self.pool(room)?;
         let capacity = u32::from(pool.data_room()) - FRAME_OVERHEAD - u32::from(Mbuf::HEADROOM);
         let tap = matches!(wanted.device, Device::Tap { .. });
+        let capacity = if tap { capacity.min(TAP_MAX_MTU) } else { capacity };
         let queues = self.workers.len();
         let device = device.queues(small_count(queues));
         let eal = self.eal;
