@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
+use crate::config::Routes;
 use crate::gate::{Action, Gate};
 use crate::netlink::{self, Message};
 use crate::resolver::Resolver;
@@ -36,8 +37,12 @@ pub struct Wiring {
     pub topology: watch::Sender<Option<Arc<Topology>>>,
     /// To the shadow devices: links or addresses changed.
     pub changed: Arc<Notify>,
-    /// Routes come from the kernel, and no zebra will connect.
-    pub kernel_routes: bool,
+    /// Where routes shall be read from.
+    pub routes: Routes,
+    /// To the mirror: routes are wanted from the kernel.
+    pub kernel_routes: watch::Sender<bool>,
+    /// To the FPM server: zebra may connect.
+    pub fpm_allowed: watch::Sender<bool>,
     /// Neighbours to be probed.
     pub upkeep: mpsc::Sender<Vec<(u32, std::net::IpAddr)>>,
 }
@@ -62,6 +67,7 @@ struct Core {
     flush_at: Option<Instant>,
     last_missing: usize,
     kernel_routes: bool,
+    fpm_connected: bool,
 }
 
 /// Runs until one of the sources ends, which happens only when the process is about to. `hold` is for how long after a
@@ -77,7 +83,8 @@ pub async fn run(mut wiring: Wiring, hold: Duration) {
         sequence: 0,
         flush_at: None,
         last_missing: 0,
-        kernel_routes: wiring.kernel_routes,
+        kernel_routes: wiring.routes == Routes::Kernel,
+        fpm_connected: false,
     };
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -123,6 +130,13 @@ pub async fn run(mut wiring: Wiring, hold: Duration) {
                 }
             }
         }
+        if wiring.routes == Routes::Auto && core.must_leave_fpm() {
+            tracing::warn!("zebra has router MACs and is not connected: its replay may kill it (FRR 8.4)");
+            tracing::info!("routes are read from the kernel from now on; FPM is closed");
+            core.kernel_routes = true;
+            wiring.fpm_allowed.send_replace(false);
+            wiring.kernel_routes.send_replace(true);
+        }
         if core.resolver.pending() >= BATCH_ROUTES * 2 {
             core.flush().await;
         }
@@ -144,8 +158,19 @@ impl Core {
         self.flush_at.get_or_insert_with(|| Instant::now() + LINGER);
     }
 
+    /// When zebra connects it replays its router MACs, and in FRR 8.4 that replay (`fpm_enqueue_l3vni_table`) hands a
+    /// wrong pointer on: zebra dies. Nobody tells us its version, so that no zebra may connect once it has router MACs.
+    /// Until it tries again it waits three seconds.
+    fn must_leave_fpm(&self) -> bool {
+        !self.kernel_routes && !self.fpm_connected && self.resolver.has_router_macs()
+    }
+
     fn fpm(&mut self, event: fpm::Event) {
         let now = Instant::now();
+        self.fpm_connected = !matches!(event, fpm::Event::Disconnected);
+        if self.kernel_routes {
+            return;
+        }
         match event {
             fpm::Event::Connected => {
                 self.gate.connected(now);
@@ -172,16 +197,17 @@ impl Core {
     fn kernel(&mut self, event: mirror::Event) -> bool {
         self.soon();
         match event {
-            mirror::Event::Snapshot(snapshot) => {
+            mirror::Event::Snapshot { snapshot, with_routes } => {
                 let routes: Vec<_> = snapshot.0.iter().filter(|message| is_route(message)).cloned().collect();
                 self.resolver.snapshot(snapshot);
                 self.have_kernel = true;
-                if self.kernel_routes {
+                if self.kernel_routes && with_routes {
                     self.resolver.fpm_connected();
                     for message in routes {
                         self.resolver.fpm(message);
                     }
-                    self.resolver.sweep();
+                    let swept = self.resolver.sweep();
+                    tracing::info!(routes = self.resolver.route_count(), swept, "the kernel's routes");
                     self.gate.dumped();
                 }
                 self.begin_session();
@@ -197,7 +223,7 @@ impl Core {
                             | Message::NewAddress(_)
                             | Message::DelAddress(_)
                     );
-                    if is_route(&message) {
+                    if self.kernel_routes && is_route(&message) {
                         self.resolver.fpm(message);
                     } else {
                         self.resolver.kernel(message);

@@ -2,48 +2,39 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::error::Error;
-use crate::netlink::{self, EventSocket, Group, Kind, Message};
+use crate::netlink::{self, EventSocket, Group, Message};
 use crate::resolver::Snapshot;
 
 /// What comes from the kernel.
 #[derive(Debug)]
 pub enum Event {
     /// Everything there is now.
-    Snapshot(Snapshot),
+    Snapshot {
+        /// The dump.
+        snapshot: Snapshot,
+        /// It has next-hop objects and routes too.
+        with_routes: bool,
+    },
     /// Changes since, in order.
     Messages(Vec<Message>),
 }
 
-/// What tells that zebra, when it connects, has router MACs to replay.
-///
-/// In FRR 8.4 that replay (`fpm_enqueue_l3vni_table`) hands a wrong pointer on, and zebra dies of it. A frr-bridge that
-/// starts beside such a zebra must not let it connect, and reads the routes from the kernel instead.
-#[must_use]
-pub fn has_router_macs(dump: &[Message]) -> bool {
-    let is_bridge = |index| {
-        dump.iter().any(|message| {
-            matches!(message, Message::NewLink(link) if link.index == index && link.kind == Kind::Bridge)
-        })
-    };
-    dump.iter().any(|message| {
-        matches!(message, Message::NewNeighbor(neighbor) if neighbor.is_external() && is_bridge(neighbor.ifindex))
-    })
-}
-
-/// Subscribes first, so that nothing falls between the dump and the events, and reports until the receiver is dropped.
+/// Subscribes first, so that nothing falls between the dump and the events, and reports until the receiver is dropped. When
+/// `routes` turns true, next-hop objects and routes are mirrored too.
 ///
 /// # Errors
 /// When the kernel cannot be asked at all. What fails later is logged and tried again.
-pub async fn run(events: mpsc::Sender<Event>, resync: Duration, routes: bool) -> Result<(), Error> {
-    let mut groups = vec![Group::Link, Group::Neighbor, Group::Ipv4Address, Group::Ipv6Address];
-    if routes {
-        groups.extend([Group::NextHop, Group::Ipv4Route, Group::Ipv6Route]);
-    }
-    let mut socket = EventSocket::subscribe(&groups)?;
+pub async fn run(
+    events: mpsc::Sender<Event>,
+    resync: Duration,
+    mut routes: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let mut with_routes = *routes.borrow_and_update();
+    let mut socket = subscribe(with_routes)?;
     // The first dump comes with the first tick, at once.
     let mut timer = tokio::time::interval(resync);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -52,9 +43,10 @@ pub async fn run(events: mpsc::Sender<Event>, resync: Duration, routes: bool) ->
             biased;
             _ = timer.tick() => {
                 // What the queue holds is applied after the dump again: its last word on any object is the dump's.
-                match tokio::task::block_in_place(|| netlink::dump(routes)) {
+                match tokio::task::block_in_place(|| netlink::dump(with_routes)) {
                     Ok(messages) => {
-                        if events.send(Event::Snapshot(Snapshot(messages))).await.is_err() {
+                        let snapshot = Snapshot(messages);
+                        if events.send(Event::Snapshot { snapshot, with_routes }).await.is_err() {
                             return Ok(());
                         }
                     }
@@ -64,6 +56,11 @@ pub async fn run(events: mpsc::Sender<Event>, resync: Duration, routes: bool) ->
                     }
                 }
             }
+            Ok(()) = routes.changed() => {
+                with_routes = *routes.borrow_and_update();
+                socket = subscribe(with_routes)?;
+                timer.reset_immediately();
+            }
             outcome = socket.next() => match outcome {
                 Ok(messages) => {
                     // With a link or a next-hop object the kernel removes IPv4 routes, and tells nobody.
@@ -72,7 +69,7 @@ pub async fn run(events: mpsc::Sender<Event>, resync: Duration, routes: bool) ->
                         Message::NewLink(link) => !link.up,
                         _ => false,
                     };
-                    if routes && messages.iter().any(silent) {
+                    if with_routes && messages.iter().any(silent) {
                         timer.reset_after(Duration::from_secs(1));
                     }
                     if events.send(Event::Messages(messages)).await.is_err() {
@@ -86,10 +83,18 @@ pub async fn run(events: mpsc::Sender<Event>, resync: Duration, routes: bool) ->
                 Err(error) => {
                     tracing::error!(%error, "the event socket broke; opening another");
                     tokio::time::sleep(Duration::from_secs(1)).await;
-                    socket = EventSocket::subscribe(&groups)?;
+                    socket = subscribe(with_routes)?;
                     timer.reset_immediately();
                 }
             }
         }
     }
+}
+
+fn subscribe(with_routes: bool) -> Result<EventSocket, Error> {
+    let mut groups = vec![Group::Link, Group::Neighbor, Group::Ipv4Address, Group::Ipv6Address];
+    if with_routes {
+        groups.extend([Group::NextHop, Group::Ipv4Route, Group::Ipv6Route]);
+    }
+    EventSocket::subscribe(&groups)
 }

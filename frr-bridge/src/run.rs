@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::config::{Config, Routes};
 use crate::error::Error;
+use crate::resolver::{Resolver, Snapshot};
 use crate::{bridge, dataplane, fpm, mirror, netlink, shadow, upkeep};
 
 /// Chunks of events between two parts. Each chunk is up to some thousand messages.
@@ -41,27 +42,27 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let (upkeep_sender, upkeep_receiver) = mpsc::channel(1);
     tokio::spawn(upkeep::run(handle, upkeep_receiver));
 
-    let kernel_routes = match config.routes {
-        Routes::Fpm => false,
-        Routes::Kernel => true,
-        Routes::Auto => mirror::has_router_macs(&tokio::task::block_in_place(|| netlink::dump(false))?),
-    };
+    let from_kernel = config.routes == Routes::Kernel
+        || config.routes == Routes::Auto && {
+            // Before the port is open: a zebra that has router MACs may not survive connecting.
+            let mut resolver = Resolver::default();
+            resolver.snapshot(Snapshot(netlink::dump(false)?));
+            resolver.has_router_macs()
+        };
     let (fpm_sender, fpm_receiver) = mpsc::channel(QUEUE);
-    // Held, so that the core does not take it for the end.
-    let _no_zebra = if kernel_routes {
-        tracing::info!(
-            "routes are read from the kernel: zebra may not survive the replay of its router MACs"
-        );
-        Some(fpm_sender)
+    let (fpm_allowed, fpm_allowed_receiver) = watch::channel(true);
+    if from_kernel {
+        tracing::info!("routes are read from the kernel; FPM is closed");
+        tokio::spawn(async move { fpm_sender.closed().await });
     } else {
         let listener = fpm::listen(config.fpm_listen).await?;
-        tokio::spawn(fpm::serve(listener, fpm_sender));
-        None
-    };
+        tokio::spawn(fpm::serve(listener, fpm_sender, fpm_allowed_receiver));
+    }
 
+    let (kernel_routes, kernel_routes_receiver) = watch::channel(from_kernel);
     let (kernel_sender, kernel_receiver) = mpsc::channel(QUEUE);
     let mut mirror =
-        tokio::spawn(mirror::run(kernel_sender, Duration::from_secs(config.resync), kernel_routes));
+        tokio::spawn(mirror::run(kernel_sender, Duration::from_secs(config.resync), kernel_routes_receiver));
 
     let (dataplane_sender, dataplane_receiver) = mpsc::channel(QUEUE * 16);
     tokio::spawn(dataplane::watch(config.dataplane.clone(), dataplane_sender.clone()));
@@ -74,7 +75,9 @@ pub async fn run(config: Config) -> Result<(), Error> {
         dataplane: dataplane_receiver,
         topology,
         changed,
+        routes: if from_kernel { Routes::Kernel } else { config.routes },
         kernel_routes,
+        fpm_allowed,
         upkeep: upkeep_sender,
     };
     let core = bridge::run(wiring, Duration::from_secs(config.restart_hold));

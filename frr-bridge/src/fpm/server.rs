@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::frame::Decoder;
 use crate::error::Error;
@@ -32,8 +32,20 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 }
 
 /// Serves one zebra after the other and reports to `events`, until its receiver is dropped. A second connection ends the
-/// first: zebra opens one only when it has given up the other.
-pub async fn serve(listener: TcpListener, events: mpsc::Sender<Event>) {
+/// first: zebra opens one only when it has given up the other. When `allowed` turns false the port is closed for good.
+pub async fn serve(listener: TcpListener, events: mpsc::Sender<Event>, mut allowed: watch::Receiver<bool>) {
+    tokio::select! {
+        // First: no connection may slip in after the word was given.
+        biased;
+        _ = allowed.wait_for(|allowed| !allowed) => {}
+        () = serve_all(&listener, &events) => return,
+    }
+    drop(listener);
+    // An end of ours and not of the process: the receiver must not take it for that.
+    events.closed().await;
+}
+
+async fn serve_all(listener: &TcpListener, events: &mpsc::Sender<Event>) {
     let mut next = None;
     loop {
         let (stream, peer) = match next.take() {
@@ -52,7 +64,7 @@ pub async fn serve(listener: TcpListener, events: mpsc::Sender<Event>) {
             return;
         }
         tokio::select! {
-            () = read(stream, &events) => {}
+            () = read(stream, events) => {}
             connection = listener.accept() => {
                 tracing::warn!("another FPM connection takes the place of the one there was");
                 next = connection.ok();

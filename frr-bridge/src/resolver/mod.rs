@@ -27,7 +27,7 @@ use ipnet::IpNet;
 pub use delta::{Delta, Group, GroupId, Path, PathKind};
 pub use kernel::Snapshot;
 
-use crate::netlink::{Hop, Hops, Mac, MacEntry, Message, NextHopContent, Route, RouteKind};
+use crate::netlink::{Hop, Hops, Kind, Mac, MacEntry, Message, NextHopContent, Route, RouteKind};
 use crate::topology::{PortId, Topology, VrfId};
 use groups::{Groups, KeyId};
 use kernel::Kernel;
@@ -220,6 +220,13 @@ impl Resolver {
     #[must_use]
     pub fn route_count(&self) -> usize {
         self.routes.len()
+    }
+
+    /// Whether the kernel shows router MACs that a control plane made.
+    #[must_use]
+    pub fn has_router_macs(&self) -> bool {
+        let is_bridge = |index| self.kernel.links.get(&index).is_some_and(|link| link.kind == Kind::Bridge);
+        self.kernel.neighbors.values().any(|neighbor| neighbor.is_external() && is_bridge(neighbor.ifindex))
     }
 
     /// Routes that wait for a flush.
