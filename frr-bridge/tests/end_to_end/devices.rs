@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::common::standin::StandIn;
-use crate::common::{Namespace, bridge, eventually, frr, sh};
+use crate::common::{Namespace, bridge, eventually, frr, sh, vtysh};
 use dataplane_api::v1::{
     Health, L3VniSpec, L3VniState, PortSpec, PortState, TopologyState, VrfSpec, VrfState,
 };
@@ -193,6 +193,26 @@ fn an_l3vni_gets_its_devices_and_its_routes() {
         assert!(details.contains(needle), "{needle:?} is missing in\n{details}");
     }
     assert!(!details.contains("\n0:\tfrom all lookup local"), "{details}");
+
+    // zebra drops FPM while it has router MACs: from now on the routes come from the kernel, none is withdrawn, and
+    // changes are seen as before.
+    vtysh(&router, &["conf t", "no fpm address"]);
+    eventually("the port to be closed", || {
+        let listening = router.sh("ss -ltn");
+        if listening.contains(":2620 ") { Err(listening) } else { Ok(()) }
+    });
+    vtysh(&router, &["conf t", "vrf red", "ip route 10.7.0.0/24 10.1.0.7"]);
+    let more = format!("{}vrf 5 10.7.0.0/24 via 10.1.0.7 port 2\n", expected(5));
+    let mut more: Vec<_> = more.lines().map(|line| format!("{line}\n")).collect();
+    more.sort();
+    holds(&dataplane, &more.concat());
+    vtysh(&router, &["conf t", "vrf red", "no ip route 10.7.0.0/24 10.1.0.7"]);
+    holds(&dataplane, &expected(5));
+    {
+        let mut state = dataplane.state.lock().expect("lock");
+        let withdrawn = std::mem::take(&mut state.withdrawn);
+        assert_eq!(withdrawn.into_iter().collect::<Vec<_>>(), ["vrf 5 10.7.0.0/24"]);
+    }
 
     // A restart of frr-bridge touches no device and withdraws nothing.
     let mut monitor = Command::new("ip")
