@@ -12,10 +12,15 @@ pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
 /// The dataplane could not be reached.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot reach the dataplane at {}: {source}; is pe-dataplane running, and may this user open its socket?", path.display())]
+#[error("cannot reach the dataplane at {}: {}; is pe-dataplane running, and may this user open its socket?", path.display(), root_cause(source))]
 pub struct ConnectError {
     path: PathBuf,
     source: tonic::transport::Error,
+}
+
+/// What the operating system said: the transport itself only says that it failed.
+fn root_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error)
 }
 
 /// Connects to the dataplane's socket at `path`.
@@ -33,4 +38,16 @@ pub async fn connect(path: impl AsRef<Path>) -> Result<Channel, ConnectError> {
         }))
         .await
         .map_err(|source| ConnectError { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_reason_is_the_operating_systems() {
+        let error = connect("/nonexistent/dataplane.sock").await.expect_err("nobody listens there");
+        let text = error.to_string();
+        assert!(text.contains("/nonexistent/dataplane.sock") && text.contains("No such file"), "{text}");
+    }
 }
