@@ -406,7 +406,7 @@ fn neighbor(
     Ok(match (family, address, mac) {
         (AF_BRIDGE, Some(vtep), Some(mac)) => bridge(MacEntry { ifindex, mac, vtep: vtep.to_canonical() }),
         (AF_INET | AF_INET6, Some(address), _) if !address.is_multicast() => {
-            ip_neighbor(LinkNeighbor { ifindex, address: address.to_canonical(), mac, state, flags })
+            ip_neighbor(LinkNeighbor { ifindex, address, mac, state, flags })
         }
         _ => Message::Other,
     })

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::view::{Egress, View};
 use super::{Dirty, Key, Resolver};
-use crate::netlink::{Hop, LinkNeighbor, Mac, NextHopContent};
+use crate::netlink::{Hop, Mac, NextHopContent};
 use crate::topology::{PortId, VrfId};
 
 /// Identifier of a next-hop group, of the session.
@@ -383,10 +383,10 @@ impl Resolver {
 
     /// zebra states a router MAC twice: as a neighbour of the bridge (kernel) and as a MAC behind the VTEP (FPM).
     fn router_mac(&self, bridge: u32, vxlan: u32, vtep: IpAddr) -> Option<Mac> {
-        let neighbor = self.kernel.neighbors.get(&(bridge, vtep)).and_then(LinkNeighbor::usable_mac);
-        neighbor.or_else(|| {
+        let stated = self.kernel.router_mac(bridge, vtep).or_else(|| {
             let macs = self.macs.range((vxlan, Mac([0; 6]))..=(vxlan, Mac([0xff; 6])));
             macs.filter(|(_, (of, _))| *of == vtep).map(|((_, mac), _)| *mac).next()
-        })
+        });
+        stated.or_else(|| self.kernel.remembered.get(&(bridge, vtep)).copied())
     }
 }

@@ -138,16 +138,17 @@ fn topology(variant: usize) -> Topology {
 }
 
 fn neighbor() -> impl Strategy<Value = LinkNeighbor> {
-    let address = prop::sample::select(vec!["10.0.0.2", "10.0.0.3", "192.168.1.254", "fe80::1"]);
+    let address =
+        prop::sample::select(vec!["10.0.0.2", "::ffff:10.0.0.2", "10.0.0.3", "192.168.1.254", "fe80::1"]);
     // INCOMPLETE, REACHABLE, STALE, FAILED, NOARP.
     let state = prop::sample::select(vec![0x01u16, 0x02, 0x04, 0x20, 0x40]);
-    (prop::sample::select(vec![BRIDGE, PORT, TENANT, 7]), address, 1..4u8, state).prop_map(
-        |(ifindex, address, last, state)| LinkNeighbor {
+    (prop::sample::select(vec![BRIDGE, PORT, TENANT, 7]), address, 1..4u8, state, any::<bool>()).prop_map(
+        |(ifindex, address, last, state, external)| LinkNeighbor {
             ifindex,
             address: ip(address),
             mac: (state & 0x21 == 0).then(|| mac(last)),
             state,
-            flags: 0,
+            flags: if external { 0x10 } else { 0 },
         },
     )
 }
@@ -256,7 +257,7 @@ fn run(steps: Vec<Step>) -> (World, Fib) {
                 world.topology = topology(variant);
                 resolver.topology(topology(variant));
             }
-            Step::Resync => resolver.snapshot(Snapshot(world.dump())),
+            Step::Resync => resolver.snapshot(Snapshot(world.resync())),
             Step::Restart(shift, lost) => {
                 resolver.fpm_connected();
                 world.restart(shift * 100, &lost);
@@ -337,6 +338,36 @@ fn a_router_mac_that_comes_late_changes_the_group_and_no_prefix() {
     let vtep = ip("10.0.0.2");
     let kind = PathKind::Vxlan { vni: 100, vtep, router_mac: Some(mac(2)) };
     assert_eq!(fib.resolved()[&(1, net("10.64.7.0/24"))], [Path { kind, weight: 1 }]);
+}
+
+#[test]
+fn a_router_mac_stays_in_use_when_zebra_takes_it_away_too_early() {
+    let (mut resolver, mut fib) = converged();
+    let neighbor = |address, last| LinkNeighbor {
+        ifindex: BRIDGE,
+        address: ip(address),
+        mac: Some(mac(last)),
+        state: 0x40,
+        flags: 0x10,
+    };
+    let router_mac = |resolver: &mut Resolver, fib: &mut Fib| {
+        fib.apply(resolver.flush());
+        match fib.resolved()[&(1, net("10.64.7.0/24"))][0].kind {
+            PathKind::Vxlan { router_mac, .. } => router_mac,
+            other => panic!("{other:?}"),
+        }
+    };
+    for address in ["10.0.0.2", "::ffff:10.0.0.2"] {
+        resolver.kernel(Message::NewNeighbor(neighbor(address, 2)));
+    }
+    assert_eq!(router_mac(&mut resolver, &mut fib), Some(mac(2)));
+    // One of the two statements goes, as with the last IPv6 prefix of that VTEP.
+    resolver.kernel(Message::DelNeighbor(neighbor("::ffff:10.0.0.2", 2)));
+    assert_eq!(router_mac(&mut resolver, &mut fib), Some(mac(2)));
+    resolver.kernel(Message::DelNeighbor(neighbor("10.0.0.2", 2)));
+    assert_eq!(router_mac(&mut resolver, &mut fib), Some(mac(2)));
+    resolver.kernel(Message::NewNeighbor(neighbor("10.0.0.2", 3)));
+    assert_eq!(router_mac(&mut resolver, &mut fib), Some(mac(3)));
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub(super) struct World {
     objects: BTreeMap<u32, NextHopContent>,
     routes: BTreeMap<(u32, IpNet), Route>,
     macs: BTreeMap<Mac, IpAddr>,
+    remembered: BTreeMap<(u32, IpAddr), Mac>,
 }
 
 impl World {
@@ -29,11 +30,17 @@ impl World {
             Message::NewLink(link) => drop(self.links.insert(link.index, *link)),
             Message::DelLink(index) => {
                 self.links.remove(&index);
+                self.remembered.retain(|(ifindex, _), _| *ifindex != index);
                 self.addresses.retain(|address| address.ifindex != index);
             }
             Message::NewAddress(address) => drop(self.addresses.insert(address)),
             Message::DelAddress(address) => drop(self.addresses.remove(&address)),
             Message::NewNeighbor(neighbor) => {
+                if let Some(mac) =
+                    neighbor.mac.filter(|_| neighbor.state & 0xde != 0 && neighbor.flags == 0x10)
+                {
+                    self.remembered.insert((neighbor.ifindex, neighbor.address.to_canonical()), mac);
+                }
                 self.neighbors.insert((neighbor.ifindex, neighbor.address), neighbor);
             }
             Message::DelNeighbor(neighbor) => {
@@ -56,7 +63,9 @@ impl World {
         }
     }
 
-    pub(super) fn dump(&self) -> Vec<Message> {
+    /// A dump; what is remembered of devices that are not in it is forgotten.
+    pub(super) fn resync(&mut self) -> Vec<Message> {
+        self.remembered.retain(|(ifindex, _), _| self.links.contains_key(ifindex));
         let links = self.links.values().cloned().map(|link| Message::NewLink(Box::new(link)));
         let addresses = self.addresses.iter().copied().map(Message::NewAddress);
         let neighbors = self.neighbors.values().copied().map(Message::NewNeighbor);
@@ -207,9 +216,15 @@ impl World {
             });
         }
         let (Some((vxlan, vni)), Some(vtep)) = (vni, gateway) else { return Some(PathKind::Local) };
-        let neighbor = self.neighbors.get(&(hop.oif, vtep)).filter(|known| known.state & 0xde != 0);
+        let stated = |address: &str| {
+            let known = self.neighbors.get(&(hop.oif, address.parse().ok()?))?;
+            known.mac.filter(|_| known.state & 0xde != 0)
+        };
         let behind = || self.macs.iter().find(|(_, of)| **of == vtep && vxlan == 4).map(|(mac, _)| *mac);
-        let router_mac = neighbor.and_then(|known| known.mac).or_else(behind);
+        let router_mac = stated(&vtep.to_string())
+            .or_else(|| stated(&format!("::ffff:{vtep}")))
+            .or_else(behind)
+            .or_else(|| self.remembered.get(&(hop.oif, vtep)).copied());
         Some(PathKind::Vxlan { vni, vtep, router_mac })
     }
 }
