@@ -94,12 +94,8 @@ pub(super) fn missing_interface(lab: &mut Lab) -> Result<()> {
         }
     });
     let healed = failed.and_then(|()| {
-        netns::ip_batch(
-            Some("n1"),
-            &format!(
-                "link add {NIC} type veth peer name {NIC}-peer\nlink set {NIC} up\nlink set {NIC}-peer up\n"
-            ),
-        )?;
+        // Up from its birth: the dataplane takes it away at once.
+        netns::ip_batch(Some("n1"), &format!("link add {NIC}-peer up type veth peer name {NIC} up"))?;
         until(LONG, format!("{NIC} to be used"), || {
             let ports = client.topology()?.ports;
             let port = ports.iter().find(|port| port.spec.as_ref().is_some_and(|spec| spec.name == NIC));
@@ -127,16 +123,16 @@ pub(super) fn garbage_frames(lab: &mut Lab) -> Result<()> {
     let instance = client.topology()?.instance;
     let ports = client.topology()?.ports;
     let mut random = Random::new(0x5eed);
-    for (netns, device, port) in [
-        (spine_netns(1), downlink(1), "toswitch1"),
-        ("n1-red".to_owned(), "host-e-100".to_owned(), "pe-e-100"),
+    for (netns, device, port, mtu) in [
+        (spine_netns(1), downlink(1), "toswitch1", 1500),
+        ("n1-red".to_owned(), "host-e-100".to_owned(), "pe-e-100", 1450),
     ] {
         let mac: [u8; 6] = ports
             .iter()
             .find(|state| state.spec.as_ref().is_some_and(|spec| spec.name == port))
             .and_then(|state| state.mac[..].try_into().ok())
             .ok_or_else(|| Error::unexpected(format!("n1 has no port {port} with a MAC")))?;
-        netns::within(&netns, || frames::send(&device, frames::garbage(&mut random, mac, 1500)))?;
+        netns::within(&netns, || frames::send(&device, frames::garbage(&mut random, mac, mtu)))?;
     }
     until(LONG, "the garbage to be counted", || {
         let counters = client.counters()?;
