@@ -95,7 +95,10 @@ pub(super) fn missing_interface(lab: &mut Lab) -> Result<()> {
     });
     let healed = failed.and_then(|()| {
         // Up from its birth: the dataplane takes it away at once.
-        netns::ip_batch(Some("n1"), &format!("link add {NIC}-peer up type veth peer name {NIC} up"))?;
+        netns::ip_batch(
+            Some("n1"),
+            &format!("link add {NIC} up type veth peer name {NIC}-peer\nlink set {NIC}-peer up\n"),
+        )?;
         until(LONG, format!("{NIC} to be used"), || {
             let ports = client.topology()?.ports;
             let port = ports.iter().find(|port| port.spec.as_ref().is_some_and(|spec| spec.name == NIC));
