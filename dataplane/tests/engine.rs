@@ -76,10 +76,14 @@ async fn routes_between_interfaces() {
     let before = rig.port("pa").await;
     assert!(rig.pings("a", "10.2.0.10", "-s 1400"));
     assert!(rig.pings("a", "2001:db8:2::10", "-s 1400"));
-    let after = rig.port("pa").await;
-    assert!(after.forwarded >= before.forwarded + 10, "{before:?} {after:?}");
-    let bytes = (after.rx_bytes - before.rx_bytes, after.tx_bytes - before.tx_bytes);
-    assert!(bytes.0 >= 10 * 1400 && bytes.1 >= 10 * 1400, "{before:?} {after:?}");
+    let enough = 10 * 1400;
+    let after = rig
+        .port_when("pa", |now| {
+            now.forwarded >= before.forwarded + 10
+                && now.rx_bytes - before.rx_bytes >= enough
+                && now.tx_bytes - before.tx_bytes >= enough
+        })
+        .await;
     let of = |port: &v1::PortCounters, name: &str| {
         port.hand_overs.iter().find(|reason| reason.reason == name).map_or(0, |reason| reason.packets)
     };
@@ -209,9 +213,8 @@ async fn tunnels_to_a_kernel() {
         "as large as fits: {:#?}",
         rig.counters().await
     );
-    let (under_counters, access_counters) = (rig.port("under").await, rig.port("pe-e-100").await);
-    assert!(under_counters.forwarded >= 15, "{under_counters:?}");
-    assert!(access_counters.forwarded >= 15, "{access_counters:?}");
+    let under_counters = rig.port_when("under", |port| port.forwarded >= 15).await;
+    rig.port_when("pe-e-100", |port| port.forwarded >= 15).await;
     assert_eq!(sum(&under_counters.drops), 0, "{under_counters:?}");
 
     let mut inspect = InspectClient::new(rig.channel().await);
@@ -228,11 +231,10 @@ async fn tunnels_to_a_kernel() {
     let batch = v1::FibBatch { groups: vec![group(2, vtep(&[]))], ..Default::default() };
     session.batch_well(batch).await;
     assert!(!rig.pings("tenant", "10.9.0.2", ""));
-    let access_counters = rig.port("pe-e-100").await;
-    assert!(
-        access_counters.hand_overs.iter().any(|reason| reason.reason == "unresolved-router-mac"),
-        "{access_counters:?}"
-    );
+    rig.port_when("pe-e-100", |port| {
+        port.hand_overs.iter().any(|reason| reason.reason == "unresolved-router-mac")
+    })
+    .await;
 }
 
 /// Errors are per object, and what heals by itself does.
@@ -266,8 +268,7 @@ async fn interfaces_come_and_go() {
         state.ports.iter().find(|port| port.spec.as_ref().unwrap().name == name).map(v1::PortState::health)
     };
     rig.wire("b", "wb", &[]);
-    let state = rig.state_when(|state| health(state, "pb") == Some(v1::Health::Up)).await;
-    assert_eq!(health(&state, "pa"), Some(v1::Health::Up));
+    rig.state_when(|state| ["pa", "pb"].iter().all(|name| health(state, name) == Some(v1::Health::Up))).await;
 
     // A link that goes down shows on the shadow at once.
     rig.run("router", "ip link set pa up");

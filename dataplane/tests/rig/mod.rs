@@ -221,6 +221,23 @@ impl Rig {
         self.counters().await.ports.into_iter().find(|port| port.port == name).unwrap()
     }
 
+    /// The counters of a port once they are `wanted`: a reply may arrive before the worker has counted it.
+    pub(crate) async fn port_when(
+        &self,
+        name: &str,
+        wanted: impl Fn(&v1::PortCounters) -> bool,
+    ) -> v1::PortCounters {
+        let start = Instant::now();
+        loop {
+            let port = self.port(name).await;
+            if wanted(&port) {
+                return port;
+            }
+            assert!(start.elapsed() < PATIENCE, "the counters stay {port:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// A FIB session.
     pub(crate) async fn session(&self) -> Session {
         let (requests, receiver) = mpsc::channel(16);
