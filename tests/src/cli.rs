@@ -133,6 +133,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<ExitCode> {
             if args.iter().any(|arg| arg == "--list" || arg == "--help") {
                 return scenarios::run(None, args);
             }
+            let mut args = args;
+            if !std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+                // Inside, standard output may be a serial line, which looks like a terminal.
+                args.push("--color=never".to_owned());
+            }
             world::enter(options.frr, options.minutes, Action::Test(args))
         }
         Command::Demo { options, keep } => {
