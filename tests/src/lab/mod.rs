@@ -9,6 +9,7 @@ pub mod netns;
 pub mod node;
 pub mod plan;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +27,9 @@ use crate::traffic::who;
 use crate::wait::until;
 use crate::{Error, Result};
 
+/// BGP sessions by name, each with the time of its establishment, seconds since 1970.
+pub type Sessions = BTreeMap<String, i64>;
+
 /// Everything that runs.
 #[derive(Debug)]
 pub struct Lab {
@@ -37,6 +41,8 @@ pub struct Lab {
     pub spines: Vec<Frr>,
     /// FRRs of the hosts behind our nodes.
     pub hosts: Vec<(Host, Frr)>,
+    /// Sessions as they stood when everything had come up: each with the time of its establishment.
+    pub sessions: Sessions,
     /// Where logs go.
     pub logs: PathBuf,
 }
@@ -82,7 +88,7 @@ impl Lab {
         }
         let nodes: [Node; 2] =
             nodes.try_into().map_err(|_| Error::unexpected("there are two nodes in the lab"))?;
-        Ok(Self { nodes, kernel_pe, spines, hosts, logs })
+        Ok(Self { nodes, kernel_pe, spines, hosts, sessions: Sessions::new(), logs })
     }
 
     /// A node by number.

@@ -124,6 +124,11 @@ impl Node {
         serde_json::from_str(&text).map_err(|error| Error::unexpected(format!("{}: {error}", path.display())))
     }
 
+    /// The folder of our programs.
+    pub fn binaries(&self) -> &Path {
+        self.pectl.parent().unwrap_or_else(|| Path::new("/"))
+    }
+
     /// The dataplane's socket.
     pub fn socket(&self) -> PathBuf {
         self.dir.join("dataplane.sock")

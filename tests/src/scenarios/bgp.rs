@@ -1,14 +1,15 @@
 //! Routes that come and go, and sessions that must not.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::lab::plan::{GREEN, Host, RED, VRFS};
-use crate::lab::{Frr, Lab, config, start_host};
+use crate::lab::{Frr, Lab, Sessions, config, start_host};
 use crate::traffic::stream::Plan;
 use crate::traffic::{Stream, ping};
 use crate::wait::{LONG, until};
 use crate::{Error, Result};
+
+use super::fastpath::{stayed_fast, unresolved};
 
 /// A host announces and withdraws prefixes; the kernel PE and both dataplanes follow.
 pub(super) fn type5(lab: &mut Lab) -> Result<()> {
@@ -79,6 +80,7 @@ fn present_everywhere(lab: &Lab, prefix: &str, wanted: bool) -> Result<()> {
 pub(super) fn add_vni(lab: &mut Lab) -> Result<()> {
     let (one, two) = (Host { pe: 1, vrf: RED }, Host { pe: 2, vrf: RED });
     let before = until(LONG, "all sessions to stand", || sessions(lab))?;
+    let slow = unresolved(lab)?;
     let stream = Stream::start(&one.name(), &two.name(), Plan::steady(one.v4().into(), two.v4().into()))?;
     let back = Stream::start(&two.name(), &one.name(), Plan::steady(two.v6().into(), one.v6().into()))?;
     let added = add_green(lab);
@@ -94,6 +96,7 @@ pub(super) fn add_vni(lab: &mut Lab) -> Result<()> {
     let stream = stream.stop()?;
     removed?;
     stream.complete()?;
+    stayed_fast(slow, lab)?;
     same_sessions(&before, &sessions(lab)?)
 }
 
@@ -150,9 +153,23 @@ fn remove_green(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// Every established session of both nodes and the kernel PE, with the time of its establishment.
-type Sessions = BTreeMap<String, i64>;
+/// The sessions are those of the lab's beginning, and BFD is up where it is configured.
+pub(super) fn stood(lab: &mut Lab) -> Result<()> {
+    same_sessions(&lab.sessions, &sessions(lab)?)?;
+    for frr in [&lab.node(1).frr, &lab.node(2).frr, &lab.kernel_pe] {
+        let peers = frr.json("show bfd peers json")?;
+        let peers = peers.as_array().map(Vec::as_slice).unwrap_or_default();
+        if peers.is_empty() || peers.iter().any(|peer| peer["status"] != "up") {
+            return Err(Error::unexpected(format!("BFD of {}: {peers:?}", frr.name())));
+        }
+    }
+    Ok(())
+}
 
+/// Every session of both nodes and the kernel PE.
+///
+/// # Errors
+/// Naming one that is not established.
 pub(super) fn sessions(lab: &Lab) -> Result<Sessions> {
     let mut all = Sessions::new();
     let tenants = |name: &str| VRFS.iter().any(|vrf| vrf.name == name);

@@ -54,6 +54,33 @@ fn total(counters: &Counters) -> u64 {
     counters.hand_overs().values().sum()
 }
 
+/// Packets that both nodes handed over for want of a neighbour, a VTEP or a router MAC.
+pub(super) fn unresolved(lab: &Lab) -> Result<u64> {
+    let mut packets = 0;
+    for pe in [1, 2] {
+        let counters = lab.node(pe).client()?.counters()?;
+        packets += counters
+            .0
+            .classes
+            .iter()
+            .filter(|class| class.class == "resolve")
+            .map(|class| class.passed + class.policed)
+            .sum::<u64>();
+    }
+    Ok(packets)
+}
+
+/// The kernel has not silently forwarded in the dataplane's place since `before` was counted; the first packets to a new neighbour it may.
+pub(super) fn stayed_fast(before: u64, lab: &Lab) -> Result<()> {
+    let more = unresolved(lab)? - before;
+    if more < 100 {
+        return Ok(());
+    }
+    Err(Error::unexpected(format!(
+        "the kernel had to forward {more} packets that the dataplane could not resolve"
+    )))
+}
+
 /// Packets received and sent by all devices of the router's namespace, but its loopback.
 fn shadow_packets(pe: u8) -> Result<u64> {
     let text = netns::run(&node::router_netns(pe), "ip", &["-s", "-j", "link"])?;
@@ -100,6 +127,7 @@ pub(super) fn spine_link(lab: &mut Lab) -> Result<()> {
     let client = lab.node(1).client()?;
     let prefixes = || client.routes("red").map(|routes| routes.into_keys().collect::<Vec<_>>());
     let before = prefixes()?;
+    let slow = unresolved(lab)?;
     let stream = many_flows(None)?;
     until(LONG, "the stream to be under way", || {
         if stream.sent() > 100 { Ok(()) } else { Err(Error::unexpected("it is not")) }
@@ -136,6 +164,7 @@ pub(super) fn spine_link(lab: &mut Lab) -> Result<()> {
     if during? != before {
         return Err(Error::unexpected("VRF red lost or gained prefixes"));
     }
+    stayed_fast(slow, lab)?;
     // What was on the wire, and what the far end sent this way until it knew, is lost; traffic as such went on.
     if report.longest_gap > 1000 {
         return Err(Error::unexpected(format!(

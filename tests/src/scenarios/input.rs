@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use crate::lab::plan::{Host, RED, VRFS, downlink, spine_netns};
-use crate::lab::{Lab, Node, netns, node};
+use crate::lab::{Daemon, Lab, Node, config, netns, node};
 use crate::traffic::frames::{self, Random};
 use crate::traffic::{Stream, ping, stream};
 use crate::wait::{LONG, until};
@@ -74,7 +74,7 @@ pub(super) fn missing_interface(lab: &mut Lab) -> Result<()> {
     const NIC: &str = "toswitch9";
     let node = lab.node(1);
     let client = node.client()?;
-    let underlay = crate::lab::config::underlay(1);
+    let underlay = config::underlay(1);
     let with_nic = underlay.replacen(
         "  neighbors:\n",
         &format!("  - type: NetworkDevice\n    networkDevice: {{interfaceName: {NIC}}}\n  neighbors:\n"),
@@ -117,6 +117,78 @@ pub(super) fn missing_interface(lab: &mut Lab) -> Result<()> {
     given_back?;
     netns::ip_batch(Some("n1"), &format!("link del {NIC}"))?;
     report.complete()
+}
+
+/// A controller and a bridge that find neither dataplane nor FRR: they say so, wait, and nothing panics; pectl has an exit code for it.
+pub(super) fn missing_peers(lab: &mut Lab) -> Result<()> {
+    const NOWHERE: &str = "/run/openpe/nowhere.sock";
+    let binaries = lab.node(1).binaries().to_path_buf();
+    let dir = std::path::Path::new("/run/openpe/lonely");
+    std::fs::create_dir_all(dir.join("configs")).map_err(Error::file("cannot make", dir))?;
+    for (name, text) in
+        [("node-config.yaml", config::node(1)), ("configs/openpe_underlay.yaml", config::underlay(1))]
+    {
+        let path = dir.join(name);
+        std::fs::write(&path, text).map_err(Error::file("cannot write", &path))?;
+    }
+    let config_dir = dir.display().to_string();
+    let status = format!("{config_dir}/status.json");
+    let frr_config = format!("{config_dir}/frr.conf");
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let mut controller = Daemon::new(
+        "lonely-controller".into(),
+        "n1",
+        binaries.join("pe-controller"),
+        words(&[
+            "static",
+            "--config-dir",
+            &config_dir,
+            "--dataplane",
+            NOWHERE,
+            "--frr-pathspace",
+            "nobody",
+            "--frr-config",
+            &frr_config,
+            "--status-file",
+            &status,
+        ]),
+        &lab.logs,
+    );
+    let mut bridge = Daemon::new(
+        "lonely-bridge".into(),
+        "n1",
+        binaries.join("frr-bridge"),
+        words(&["--dataplane", NOWHERE, "--router-netns", "", "--fpm-listen", "127.0.0.1:2699"]),
+        &lab.logs,
+    );
+    controller.start()?;
+    bridge.start()?;
+    let told = until(LONG, "both to say what they lack", || {
+        if let Some(end) = controller.ended().or_else(|| bridge.ended()) {
+            return Err(Error::unexpected(end));
+        }
+        let text = std::fs::read_to_string(&status).map_err(Error::file("cannot read", &status))?;
+        let state: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| Error::unexpected(format!("{status}: {error}")))?;
+        let lacking = |part: &str| {
+            state[part]["done"] == false
+                && state[part]["error"].as_str().is_some_and(|error| !error.is_empty())
+        };
+        if lacking("frr") && lacking("dataplane") && bridge.log().contains(NOWHERE) {
+            return Ok(());
+        }
+        Err(Error::unexpected(format!("status {state}; the bridge says: {}", bridge.log())))
+    });
+    controller.stop()?;
+    bridge.stop()?;
+    told?;
+    let pectl = binaries.join("pectl").display().to_string();
+    let output = netns::output("n1", &pectl, &["--socket", NOWHERE, "ports"])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(3) && said.contains(NOWHERE) {
+        return Ok(());
+    }
+    Err(Error::unexpected(format!("pectl without a dataplane ends with {} and says: {said}", output.status)))
 }
 
 /// Random frames of every length on an underlay port and on a tenant's.

@@ -37,11 +37,13 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("pectl_prints_json_and_explains_routes", fastpath::pectl),
     ("a_wrong_object_is_reported_and_the_others_applied", input::wrong_objects),
     ("a_missing_interface_is_reported_retried_and_shown", input::missing_interface),
+    ("a_missing_dataplane_or_frr_is_reported_and_waited_for", input::missing_peers),
     ("garbage_frames_are_counted_and_dropped", input::garbage_frames),
     ("garbage_on_fpm_and_grpc_ends_only_its_connection", input::garbage_connections),
     ("a_second_l3vni_resets_no_session_and_loses_no_packet", bgp::add_vni),
     ("killing_frr_bridge_loses_no_packet", restart::bridge),
     ("killing_pe_controller_loses_no_packet", restart::controller),
+    ("sessions_and_bfd_stood_through_all_of_it", bgp::stood),
     ("a_lost_spine_link_moves_traffic_and_no_prefix", fastpath::spine_link),
 ];
 

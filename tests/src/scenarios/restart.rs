@@ -10,6 +10,7 @@ use crate::wait::{LONG, holds, until};
 use crate::{Error, Result};
 
 use super::bgp::{same_sessions, sessions};
+use super::fastpath::{stayed_fast, unresolved};
 
 /// frr-bridge is killed and started again: nothing is lost, and the FIB is the same afterwards.
 pub(super) fn bridge(lab: &mut Lab) -> Result<()> {
@@ -44,6 +45,7 @@ fn undisturbed(lab: &mut Lab, disturb: impl FnOnce(&mut Node) -> Result<()>) -> 
     let (one, two) = (Host { pe: 1, vrf: RED }, Host { pe: 2, vrf: RED });
     let standing = until(LONG, "all sessions to stand", || sessions(lab))?;
     let before = (fib(lab.node(1))?, standing);
+    let slow = unresolved(lab)?;
     let out = Stream::start(&one.name(), &two.name(), Plan::steady(one.v4().into(), two.v4().into()))?;
     let back = Stream::start(&two.name(), &one.name(), Plan::steady(two.v6().into(), one.v6().into()))?;
     std::thread::sleep(Duration::from_secs(1));
@@ -53,6 +55,7 @@ fn undisturbed(lab: &mut Lab, disturb: impl FnOnce(&mut Node) -> Result<()>) -> 
     done?;
     out.complete()?;
     back.complete()?;
+    stayed_fast(slow, lab)?;
     same_sessions(&before.1, &sessions(lab)?)?;
     let same = |node: &Node| {
         let now = fib(node)?;
