@@ -112,6 +112,23 @@ async fn routes_between_interfaces() {
     assert!(!rig.run("router", "ip -o link").contains(" pa:"), "the shadow goes with its port");
 }
 
+/// DPDK's packet socket has rings of fixed slots: an MTU that grows beyond them later must not be promised.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_mtu_beyond_the_ring_is_not_promised() {
+    if !is_root() {
+        return;
+    }
+    let mut rig = Rig::start(&[]).await;
+    rig.wire("a", "wa", &[]);
+    let mut port = netdev("pa", "wa", "");
+    let state = rig.apply_well(v1::TopologySpec { ports: vec![port.clone()], ..Default::default() }).await;
+    assert_eq!(state.ports[0].mtu, 1500);
+    port.mtu = 2000;
+    let state = rig.apply_well(v1::TopologySpec { ports: vec![port], ..Default::default() }).await;
+    assert_eq!(state.ports[0].mtu, 1964, "what a slot of 2048 bytes holds");
+    rig.apply_well(v1::TopologySpec::default()).await;
+}
+
 /// A tenant's host behind a TAP, and a kernel's VXLAN device at the other end of the underlay.
 #[tokio::test(flavor = "multi_thread")]
 async fn tunnels_to_a_kernel() {

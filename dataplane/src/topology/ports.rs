@@ -206,15 +206,15 @@ impl Ports {
     ) -> Result<ReadyPort, Error> {
         let room = (mtu + FRAME_OVERHEAD + u32::from(Mbuf::HEADROOM)).max(device.data_room());
         let pool = self.pool(room)?;
-        let capacity = u32::from(pool.data_room()) - FRAME_OVERHEAD - u32::from(Mbuf::HEADROOM);
+        let room = u32::from(pool.data_room()) - FRAME_OVERHEAD - u32::from(Mbuf::HEADROOM);
         let tap = matches!(wanted.device, Device::Tap { .. });
-        let capacity = if tap { capacity.min(TAP_MAX_MTU) } else { capacity };
         let queues = self.workers.len();
         let device = device.queues(small_count(queues));
         let eal = self.eal;
-        let (port, rx, tx) = netns.run(|| -> Result<_, Error> {
+        let ((port, rx, tx), most) = netns.run(|| -> Result<_, Error> {
             let port = device.probe(eal)?;
             let can = port.capabilities()?;
+            let most = if tap { TAP_MAX_MTU } else { u32::from(can.max_mtu) };
             let config = PortConfig {
                 rx_queues: small_count(queues).min(can.rx_queues).max(1),
                 tx_queues: small_count(queues).min(can.tx_queues).max(1),
@@ -225,7 +225,7 @@ impl Ports {
             // net_tap has one number of queues for both ways.
             let both = config.rx_queues.min(config.tx_queues);
             let config = if tap { PortConfig { rx_queues: both, tx_queues: both, ..config } } else { config };
-            Ok(port.configure(&config, &pool)?.start()?)
+            Ok((port.configure(&config, &pool)?.start()?, most))
         })??;
         let mac = match mac {
             Some(mac) => mac,
@@ -249,7 +249,7 @@ impl Ports {
             pool,
             shadow: Arc::new(shadow),
             device: wanted.device.clone(),
-            capacity,
+            capacity: room.min(most),
         })
     }
 
