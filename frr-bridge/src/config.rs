@@ -23,7 +23,7 @@ pub struct Config {
     #[arg(long, env = "OPENPE_DATAPLANE", default_value = dataplane_api::DEFAULT_SOCKET)]
     pub dataplane: PathBuf,
     /// Network namespace of FRR, entered at start; an empty value stays in the one it was started in.
-    #[arg(long, env = "OPENPE_ROUTER_NETNS", default_value = "/run/netns/perouter")]
+    #[arg(long, env = "OPENPE_ROUTER_NETNS", default_value = "/run/netns/perouter", value_parser = path_or_empty())]
     pub router_netns: PathBuf,
     /// Where zebra's dplane_fpm_nl module connects to ("fpm address ... port ..." in frr.conf).
     #[arg(long, env = "OPENPE_FPM_LISTEN", default_value = "127.0.0.1:2620")]
@@ -40,4 +40,22 @@ pub struct Config {
     /// What is logged, e.g. "info" or "frr_bridge=debug".
     #[arg(long, env = "OPENPE_LOG", default_value = "info")]
     pub log: String,
+}
+
+/// clap's own parser of paths takes no empty value.
+fn path_or_empty() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
+    clap::builder::TypedValueParser::map(clap::builder::OsStringValueParser::new(), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_namespace_is_a_value() {
+        let config = Config::try_parse_from(["frr-bridge", "--router-netns", ""]).expect("a command line");
+        assert_eq!(config.router_netns, PathBuf::new());
+    }
 }

@@ -158,9 +158,11 @@ pub(super) fn missing_peers(lab: &mut Lab) -> Result<()> {
         "lonely-bridge".into(),
         "n1",
         binaries.join("frr-bridge"),
-        words(&["--dataplane", NOWHERE, "--router-netns", "", "--fpm-listen", "127.0.0.1:2699"]),
+        words(&["--dataplane", NOWHERE, "--router-netns", "/run/netns/lonely"]),
         &lab.logs,
     );
+    // It prepares the namespace it works in, which must be nobody else's.
+    netns::create(&["lonely".to_owned()])?;
     controller.start()?;
     bridge.start()?;
     let told = until(LONG, "both to say what they lack", || {
@@ -179,9 +181,10 @@ pub(super) fn missing_peers(lab: &mut Lab) -> Result<()> {
         }
         Err(Error::unexpected(format!("status {state}; the bridge says: {}", bridge.log())))
     });
-    controller.stop()?;
-    bridge.stop()?;
+    let stopped = controller.stop().and(bridge.stop());
+    netns::ip_batch(None, "netns del lonely")?;
     told?;
+    stopped?;
     let pectl = binaries.join("pectl").display().to_string();
     let output = netns::output("n1", &pectl, &["--socket", NOWHERE, "ports"])?;
     let said = String::from_utf8_lossy(&output.stderr);

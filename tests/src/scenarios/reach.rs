@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use super::bgp;
 use crate::lab::Lab;
 use crate::lab::plan::{BLUE, Host, KERNEL_PE, RED, VRFS, pairs};
 use crate::traffic::{ping, who};
@@ -10,7 +11,8 @@ use crate::wait::{LONG, until};
 use crate::{Error, Result};
 
 /// All pairs of a VRF, both families, ours to ours and ours to the kernel PE; and it is the right host that answers.
-pub(super) fn hosts_of_a_vrf(_lab: &mut Lab) -> Result<()> {
+/// From here on the sessions have to stand.
+pub(super) fn hosts_of_a_vrf(lab: &mut Lab) -> Result<()> {
     for vrf in VRFS {
         until(LONG, format!("hosts of VRF {} to reach each other", vrf.name), || ping::all_reach(vrf))?;
         for (from, to) in pairs(vrf) {
@@ -26,6 +28,7 @@ pub(super) fn hosts_of_a_vrf(_lab: &mut Lab) -> Result<()> {
             }
         }
     }
+    lab.sessions = until(LONG, "all sessions to stand", || bgp::sessions(lab))?;
     Ok(())
 }
 
