@@ -181,10 +181,10 @@ pub(super) fn missing_peers(lab: &mut Lab) -> Result<()> {
         }
         Err(Error::unexpected(format!("status {state}; the bridge says: {}", bridge.log())))
     });
-    let stopped = controller.stop().and(bridge.stop());
+    let stopped = [controller.stop(), bridge.stop()];
     netns::ip_batch(None, "netns del lonely")?;
     told?;
-    stopped?;
+    stopped.into_iter().collect::<Result<()>>()?;
     let pectl = binaries.join("pectl").display().to_string();
     let output = netns::output("n1", &pectl, &["--socket", NOWHERE, "ports"])?;
     let said = String::from_utf8_lossy(&output.stderr);
