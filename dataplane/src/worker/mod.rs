@@ -33,6 +33,8 @@ const TX_BURST: usize = 64;
 const FRAMES_PER_ROUND: usize = 64;
 /// Rounds without work after which a worker sleeps: some microseconds with NIC queues.
 const SPIN_ROUNDS: u32 = 64;
+/// But no longer than this, in microseconds, where a round costs system calls (TAPs) and these are dear (virtual machines).
+const SPIN_MICROSECONDS: u64 = 50;
 
 /// What a worker did, for the operator. Written by the worker only.
 #[derive(Debug, Default)]
@@ -128,14 +130,19 @@ struct Worker {
 impl Worker {
     fn run(mut self) -> ! {
         let mut burst = Burst::<RX_BURST>::new();
-        let mut idle_rounds = 0;
+        let spin = dpdk::tsc::hertz() / 1_000_000 * SPIN_MICROSECONDS;
+        let (mut idle_rounds, mut idle_since) = (0, 0);
         loop {
             if self.round(&mut burst) {
                 idle_rounds = 0;
                 continue;
             }
+            if idle_rounds == 0 {
+                idle_since = dpdk::tsc::cycles();
+            }
             idle_rounds += 1;
-            if self.idle == Idle::Adaptive && idle_rounds >= SPIN_ROUNDS {
+            let enough = idle_rounds >= SPIN_ROUNDS || dpdk::tsc::cycles().wrapping_sub(idle_since) >= spin;
+            if self.idle == Idle::Adaptive && enough {
                 self.sleep(&mut burst);
                 idle_rounds = 0;
             }
