@@ -167,6 +167,7 @@ async fn tunnels_to_a_kernel() {
             router_mac: router_mac.to_vec().into(),
         }],
         vtep_addresses: vec![bytes("100.64.0.1")],
+        ..Default::default()
     };
     let state = rig.apply_well(spec).await;
     assert_eq!(state.l3vnis[0].mtu, 1450);
@@ -272,6 +273,7 @@ async fn interfaces_come_and_go() {
         vrfs: vec![v1::VrfSpec { name: "default".into() }],
         l3vnis: vec![v1::L3VniSpec { vni: 1 << 24, ..Default::default() }],
         vtep_addresses: vec![vec![1, 2, 3].into()],
+        ..Default::default()
     };
     let results = rig.apply(spec.clone()).await.results;
     let errors: Vec<_> = results.iter().map(|result| (result.error.as_str(), result.retrying)).collect();
@@ -342,6 +344,7 @@ async fn survives_garbage() {
             router_mac: vec![2, 0, 0, 0, 0, 1].into(),
         }],
         vtep_addresses: vec![bytes("100.64.0.1")],
+        ..Default::default()
     };
     let state = rig.apply_well(spec).await;
     for port in &state.ports {

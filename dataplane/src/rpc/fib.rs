@@ -107,6 +107,12 @@ impl FibApi for FibService {
         tokio::task::spawn_blocking(move || client.run(&Handle::current()));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
+
+    type LearnedStream = ReceiverStream<Result<v1::LearnedUpdate, Status>>;
+
+    async fn learned(&self, _: Request<v1::LearnedRequest>) -> Result<Response<Self::LearnedStream>, Status> {
+        Err(Status::unimplemented("bridge domains"))
+    }
 }
 
 struct Client {
@@ -196,7 +202,7 @@ impl Client {
             neighbors = swept.neighbors,
             "FIB synced; what was not restated is swept"
         );
-        Ok(v1::FibSwept { routes: swept.routes, neighbors: swept.neighbors })
+        Ok(v1::FibSwept { routes: swept.routes, neighbors: swept.neighbors, macs: 0 })
     }
 
     fn batch(&mut self, number: u64, batch: &v1::FibBatch) -> Result<v1::FibAck, Status> {

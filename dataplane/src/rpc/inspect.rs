@@ -38,6 +38,35 @@ impl InspectService {
 
 #[tonic::async_trait]
 impl InspectApi for InspectService {
+    type ListBridgesStream = ReceiverStream<Result<v1::BridgeEntry, Status>>;
+    type ListMacsStream = ReceiverStream<Result<v1::MacTableEntry, Status>>;
+    type TraceStream = ReceiverStream<Result<v1::TraceEntry, Status>>;
+
+    async fn list_bridges(
+        &self,
+        _: Request<v1::ListBridgesRequest>,
+    ) -> Result<Response<Self::ListBridgesStream>, Status> {
+        Err(Status::unimplemented("bridge domains"))
+    }
+
+    async fn list_macs(
+        &self,
+        _: Request<v1::ListMacsRequest>,
+    ) -> Result<Response<Self::ListMacsStream>, Status> {
+        Err(Status::unimplemented("bridge domains"))
+    }
+
+    async fn resolve_mac(
+        &self,
+        _: Request<v1::ResolveMacRequest>,
+    ) -> Result<Response<v1::ResolveMacReply>, Status> {
+        Err(Status::unimplemented("bridge domains"))
+    }
+
+    async fn trace(&self, _: Request<v1::TraceRequest>) -> Result<Response<Self::TraceStream>, Status> {
+        Err(Status::unimplemented("bridge domains"))
+    }
+
     type ListRoutesStream = ReceiverStream<Result<v1::RouteEntry, Status>>;
     type ListNeighborsStream = ReceiverStream<Result<v1::NeighborEntry, Status>>;
     type CountersStream = Pin<Box<dyn Stream<Item = Result<v1::CountersReply, Status>> + Send>>;
@@ -252,7 +281,7 @@ fn snapshot(services: &Services) -> v1::CountersReply {
         failed: class.failed,
         rate: class.rate.into(),
     });
-    v1::CountersReply { ports, vrfs, classes: classes.collect() }
+    v1::CountersReply { ports, vrfs, classes: classes.collect(), bridges: Vec::new() }
 }
 
 fn path_entry(entry: &PathEntry, names: &Names) -> v1::PathEntry {

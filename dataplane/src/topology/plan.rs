@@ -141,6 +141,7 @@ mod tests {
                 vrfs: vrfs.into_iter().map(|name| v1::VrfSpec { name: name.into() }).collect(),
                 l3vnis,
                 vtep_addresses: vec![vec![100, 64, 0, 1].into()],
+                ..Default::default()
             },
         )
     }

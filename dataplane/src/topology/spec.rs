@@ -204,6 +204,9 @@ impl Desired {
                 let device = Device::Tap { interface: tap.interface.clone(), netns: tap.netns.clone() };
                 (device, networks(&tap.addresses)?, optional_mac(&tap.mac)?)
             }
+            Some(v1::port_spec::Kind::VhostUser(_) | v1::port_spec::Kind::Memif(_)) => {
+                return Err("vhost-user and memif ports are not carried".to_owned());
+            }
             None => return Err("it says no kind of device: pci, netdev or tap".to_owned()),
         };
         if let Some(other) = self.ports.values().find(|other| same_device(&other.device, &device)) {

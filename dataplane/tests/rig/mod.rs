@@ -360,6 +360,7 @@ pub(crate) fn tap(
         netns: netns.into(),
         addresses: owned(host),
         mac: Bytes::new(),
+        ..Default::default()
     }));
     v1::PortSpec { name: name.into(), kind, vrf: vrf.into(), addresses: owned(router), ..Default::default() }
 }

@@ -33,6 +33,7 @@ pub fn topology(pe: &Pe) -> TopologySpec {
         ports: underlay.chain(sessions).collect(),
         vrfs: pe.vnis.iter().map(|vni| VrfSpec { name: vni.vrf.to_string() }).collect(),
         l3vnis: pe.vnis.iter().map(l3vni).collect(),
+        l2vnis: Vec::new(),
         vtep_addresses: pe
             .vtep4
             .map(IpAddr::V4)
@@ -81,7 +82,7 @@ fn readable_port(port: &PortSpec) -> Value {
                 value["tap"]["netns"] = json!(device.netns);
             }
         }
-        None => {}
+        Some(port_spec::Kind::VhostUser(_) | port_spec::Kind::Memif(_)) | None => {}
     }
     value
 }
@@ -109,6 +110,7 @@ fn session_port(vni: &Vni, session: &Session) -> PortSpec {
         netns: session.netns.as_ref().map(ToString::to_string).unwrap_or_default(),
         addresses: session.links().map(|link| link.host.to_string()).collect(),
         mac: Bytes::new(),
+        bridge: None,
     };
     PortSpec {
         name: router_interface(vni.vni),

@@ -59,6 +59,8 @@ impl Port {
             Some(Kind::Pci(pci)) => ("pci", pci.address),
             Some(Kind::Netdev(netdev)) => ("netdev", netdev.interface),
             Some(Kind::Tap(tap)) => ("tap", tap.interface),
+            Some(Kind::VhostUser(port)) => ("vhost-user", port.socket),
+            Some(Kind::Memif(port)) => ("memif", port.socket),
             None => ("unknown", String::new()),
         };
         Self {

@@ -12,8 +12,8 @@ use dataplane_api::v1::fib_request::Request as FibPart;
 use dataplane_api::v1::fib_server::{Fib, FibServer};
 use dataplane_api::v1::topology_server::{Topology, TopologyServer};
 use dataplane_api::v1::{
-    ApplyRequest, ApplyResponse, FibAck, FibBatch, FibReply, FibRequest, FibSwept, FibWelcome, TopologyState,
-    WatchRequest, path,
+    ApplyRequest, ApplyResponse, FibAck, FibBatch, FibReply, FibRequest, FibSwept, FibWelcome,
+    LearnedRequest, LearnedUpdate, TopologyState, WatchRequest, path,
 };
 use futures::{Stream, StreamExt};
 use tokio::net::UnixListener;
@@ -105,8 +105,11 @@ impl State {
         let before = self.neighbors.len();
         self.neighbors.retain(|_, (_, of)| *of == session);
         self.synced = true;
-        let swept =
-            FibSwept { routes: stale.len() as u64, neighbors: (before - self.neighbors.len()) as u64 };
+        let swept = FibSwept {
+            routes: stale.len() as u64,
+            neighbors: (before - self.neighbors.len()) as u64,
+            macs: 0,
+        };
         self.withdrawn.extend(stale);
         swept
     }
@@ -209,6 +212,11 @@ impl Topology for Service {
 #[tonic::async_trait]
 impl Fib for Service {
     type ProgramStream = ReceiverStream<Result<FibReply, Status>>;
+    type LearnedStream = ReceiverStream<Result<LearnedUpdate, Status>>;
+
+    async fn learned(&self, _: Request<LearnedRequest>) -> Result<Response<Self::LearnedStream>, Status> {
+        Err(Status::unimplemented("nothing is learned here"))
+    }
 
     async fn program(
         &self,
