@@ -90,6 +90,13 @@ pub(super) struct Resolved {
     pub(super) usable: bool,
 }
 
+impl Resolved {
+    /// Whether it leaves by a port of this node, be the neighbour there resolved or not.
+    pub(super) const fn leads_to_neighbor(&self) -> bool {
+        matches!(self.hold, Hold::Adjacent { .. } | Hold::Connected)
+    }
+}
+
 /// What a path holds on to.
 #[derive(Debug)]
 pub(super) enum Hold {
@@ -287,10 +294,13 @@ impl Control {
                 Path::Vxlan { vni, .. } => dependencies.push(Dependency::Vni(vni)),
                 _ => {}
             }
-            if let Hold::Tunnel(spec) = &resolved.hold
-                && let Some(vtep) = self.vteps.get(&address_bits(spec.vtep))
-            {
-                dependencies.push(Dependency::Vtep(vtep.slot));
+            match &resolved.hold {
+                Hold::Tunnel(spec) => {
+                    let vtep = self.vteps.get(&address_bits(spec.vtep));
+                    dependencies.extend(vtep.map(|vtep| Dependency::Vtep(vtep.slot)));
+                }
+                &Hold::Adjacent { port, address } => dependencies.push(Dependency::Neighbor(port, address)),
+                Hold::Connected | Hold::Nothing => {}
             }
         }
         dependencies
@@ -314,7 +324,10 @@ impl Control {
             Path::Adjacent { port, gateway } => {
                 let address = address_bits(gateway);
                 match self.adjacency_acquire(port, address) {
-                    Some(record) => plain(PathKind::Adjacent(record), Hold::Adjacent { port, address }),
+                    Some(record) => Resolved {
+                        usable: self.is_resolved(port, address),
+                        ..plain(PathKind::Adjacent(record), Hold::Adjacent { port, address })
+                    },
                     None => decline(Reason::NoNextHop, false),
                 }
             }

@@ -55,6 +55,8 @@ enum Dependency {
     Vni(Vni),
     /// By slot.
     Vtep(u32),
+    /// Whether its MAC is known, not which it is.
+    Neighbor(PortId, u128),
 }
 
 /// The control side of the engine: one thread owns it and changes tables; [`Worker`]s read them.
