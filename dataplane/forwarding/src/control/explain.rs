@@ -1,6 +1,8 @@
 //! What would happen to a packet: the resolution in words, and the outcome by the very pipeline.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 use ipnet::IpNet;
 
@@ -12,7 +14,7 @@ use crate::error::Error;
 use crate::fib::NextHopIndex;
 use crate::headers::{ETHERNET, Family, ICMP, ICMPV6, IpView, SCTP, TCP, UDP};
 use crate::packet::{Buffer, Packet};
-use crate::pipeline::Ingress;
+use crate::pipeline::{Ingress, Place, Worker};
 use crate::reason::{Reason, Verdict};
 use crate::tables::NodeView;
 use crate::types::{PortId, VrfId};
@@ -60,6 +62,8 @@ pub struct Explanation {
 }
 
 const PROBE_TTL: u8 = 64;
+/// No port of this node has the last number.
+const NO_PORT: PortId = PortId(u16::MAX);
 
 impl Control {
     /// What would happen to a packet in a VRF, without sending one and without counting it.
@@ -89,8 +93,15 @@ impl Control {
         let mut probe = Buffer::new(&frame);
         let mut verdict = [Verdict::Drop(Reason::PortDown)];
         // Counters of its own, which nobody adds up.
-        let mut reader = self.reader(std::sync::Arc::new(WorkerCells::new()));
-        let ingress = Ingress { mac: PROBE_MAC, vrf, tables: (v4, v6), node: NodeView::default() };
+        let mut reader = self.silent_reader();
+        let ingress = Ingress {
+            port: NO_PORT,
+            place: Place::Routed,
+            mac: PROBE_MAC,
+            vrf,
+            tables: (v4, v6),
+            node: NodeView::default(),
+        };
         reader.burst(&ingress, std::slice::from_mut(&mut probe), &mut verdict);
         let outcome = match verdict[0] {
             Verdict::Transmit(port) => {
@@ -99,6 +110,8 @@ impl Control {
             }
             Verdict::HandOver(reason) => Outcome::HandOver(reason),
             Verdict::Drop(reason) => Outcome::Drop(reason),
+            // A routed packet has one destination.
+            Verdict::Replicate => Outcome::Drop(Reason::NoNextHop),
         };
         steps.push(match &outcome {
             Outcome::Transmit { port, headers } => {
@@ -108,6 +121,11 @@ impl Control {
             Outcome::Drop(reason) => format!("drop: {reason}"),
         });
         Ok(Explanation { steps, outcome, prefix })
+    }
+
+    /// A reader whose counters nobody adds up and whose reports nobody reads.
+    fn silent_reader(&self) -> Worker {
+        self.reader(Arc::new(WorkerCells::new()), sync_channel(0).0)
     }
 
     fn explain_route(

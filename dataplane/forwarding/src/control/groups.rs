@@ -8,10 +8,7 @@ use super::tunnels::TunnelSpec;
 use super::{Control, Dependency, Retired};
 use crate::error::Error;
 use crate::reason::Reason;
-use crate::tables::MAX_BUCKETS;
-use crate::tables::paths::{
-    BUCKET_CHUNK_LOG2, GroupWord, LARGEST_GROUP_LOG2, PathKind, PathWord, fill, shares,
-};
+use crate::tables::paths::{GroupWord, PathKind, PathWord, fill, shares};
 use crate::types::{Mac, PortId, Vni, address_bits};
 
 /// As the interface between the processes has it.
@@ -104,40 +101,6 @@ pub(super) enum Hold {
     Adjacent { port: PortId, address: u128 },
     Connected,
     Tunnel(TunnelSpec),
-}
-
-/// Blocks of buckets, powers of two.
-#[derive(Debug)]
-pub(super) struct BucketSpace {
-    next: u32,
-    free: [Vec<u32>; LARGEST_GROUP_LOG2 as usize + 1],
-}
-
-impl BucketSpace {
-    pub(super) fn new() -> Self {
-        Self { next: 0, free: std::array::from_fn(|_| Vec::new()) }
-    }
-
-    fn take(&mut self, log2: u32) -> Option<u32> {
-        if let Some(base) = self.free.get_mut(log2 as usize)?.pop() {
-            return Some(base);
-        }
-        // A whole chunk of one size at a time, so that blocks stay aligned.
-        let size = 1 << log2;
-        let base = self.next;
-        if base + (1 << BUCKET_CHUNK_LOG2) > MAX_BUCKETS {
-            return None;
-        }
-        self.next += 1 << BUCKET_CHUNK_LOG2;
-        self.free[log2 as usize].extend((base..self.next).step_by(size).skip(1));
-        Some(base)
-    }
-
-    pub(super) fn give(&mut self, base: u32, log2: u32) {
-        if let Some(free) = self.free.get_mut(log2 as usize) {
-            free.push(base);
-        }
-    }
 }
 
 impl Control {

@@ -91,7 +91,7 @@ impl Control {
             (_, &Hold::Adjacent { port, address }) => self.neighbor_problem(port, address),
             (_, Hold::Tunnel(spec)) => {
                 let vtep = self.vteps.get(&address_bits(spec.vtep)).and_then(|vtep| vtep.group);
-                let leads = |group: &Group| group.resolved.iter().any(|path| path.leads_to_neighbor());
+                let leads = |group: &Group| group.resolved.iter().any(Resolved::leads_to_neighbor);
                 match vtep.filter(|group| self.groups.get(group).is_some_and(leads)) {
                     None => Some(Reason::UnresolvedVtep),
                     Some(group) => self.underlay_problem(group, address_bits(spec.vtep)),
