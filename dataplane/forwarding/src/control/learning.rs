@@ -97,7 +97,7 @@ impl Control {
             Origin::Port(port) => {
                 // The port may have left the domain since.
                 let is_of = |bridge: super::BridgePort| bridge.vni == vni;
-                if !self.ports.get(&port).and_then(|port| port.bridge()).is_some_and(is_of)
+                if !self.ports.get(&port).and_then(super::topology::Port::bridge).is_some_and(is_of)
                     || known == Some(MacAt::Port(port))
                     || matches!(known, Some(MacAt::Vtep { sticky: true, .. }))
                     || self.is_full(port)

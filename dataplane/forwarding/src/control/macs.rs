@@ -213,7 +213,8 @@ impl Control {
 
     /// Forgets the MACs that were learned on a port: its link went down, or it goes.
     pub fn port_flush(&mut self, port: PortId) {
-        let Some(vni) = self.ports.get(&port).and_then(|state| state.bridge()).map(|bridge| bridge.vni)
+        let Some(vni) =
+            self.ports.get(&port).and_then(super::topology::Port::bridge).map(|bridge| bridge.vni)
         else {
             return;
         };

@@ -40,7 +40,7 @@ const BFD: [u16; 3] = [3784, 3785, 4784];
 pub(crate) const VXLAN_FLAG_VNI: u8 = 0x08;
 
 /// Groups that no bridge forwards: spanning tree, LACP, LLDP and the like (IEEE 802.1Q table 8-1), without their last 4 bits.
-const RESERVED_GROUPS: u64 = 0x0180_c200_000;
+const RESERVED_GROUPS: u64 = 0x0018_0c20_0000;
 
 /// An Ethernet header.
 #[derive(Clone, Copy, Debug)]

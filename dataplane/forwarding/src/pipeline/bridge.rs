@@ -10,7 +10,7 @@ use crate::headers::{ETHERNET, ETHERTYPE_ARP, EthernetView, Family, ICMPV6, IPV6
 use crate::learn::{Origin, Report};
 use crate::reason::Reason;
 use crate::tables::bridge::{BridgeView, MacPlace, MacWord};
-use crate::tables::{Station, Tables};
+use crate::tables::{PortRecord, Station, Tables};
 use crate::types::{Mac, PortId, v4_bits};
 
 /// A frame within a bridge domain.
@@ -178,7 +178,7 @@ fn unknown(
     port: PortId,
     source: u64,
 ) {
-    if tables.ports.get(port.0.into()).is_some_and(|record| record.is_full()) {
+    if tables.ports.get(port.0.into()).is_some_and(PortRecord::is_full) {
         if let Some(cells) = cells {
             cells.limited.add(1);
         }
@@ -255,7 +255,7 @@ fn said(
     }
     // A full port's hosts are not learned, so what they say is not either.
     let known = tables.mac(slot, source).place() == MacPlace::Port(port)
-        || !tables.ports.get(port.0.into()).is_some_and(|record| record.is_full());
+        || !tables.ports.get(port.0.into()).is_some_and(PortRecord::is_full);
     if mac == source && known {
         learner.report(port, Report::Neighbor { bridge: slot, port, address, mac });
     } else {

@@ -312,7 +312,7 @@ impl PortRecord {
             let (bridge, flood_rate) = match view.role {
                 PortRole::Routed => (0, 0),
                 PortRole::Bridged { bridge, flood_rate } => (bridge + 1, flood_rate),
-                PortRole::Svi(bridge) => (bridge + 1 | SVI, 0),
+                PortRole::Svi(bridge) => ((bridge + 1) | SVI, 0),
             };
             self.vrf.store(view.vrf.0, Ordering::Relaxed);
             self.bridge.store(bridge, Ordering::Relaxed);
