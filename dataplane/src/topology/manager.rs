@@ -23,7 +23,8 @@ use crate::worker::PortCount;
 
 /// First and longest wait before what failed is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-/// How often links are read that nobody reports: those of PCI devices and of TAPs in namespaces of others.
+/// How often links are read that nobody reports: those of PCI devices, of vhost-user and memif ports, and of TAPs in
+/// namespaces of others.
 const LINK_POLL: Duration = Duration::from_millis(200);
 /// How often memory that workers may still have looked at is looked after.
 const RECLAIM: Duration = Duration::from_secs(1);
@@ -396,7 +397,7 @@ impl Manager {
         Ok(())
     }
 
-    /// MTU of a TAP that names none: that of the VNI of its VRF.
+    /// MTU of an access port that names none: that of the VNI of its VRF.
     fn tap_mtu(&self, port: &Port) -> u32 {
         let vni = self.desired.vnis.values().find(|vni| vni.vrf == port.vrf);
         vni.map_or(TAP_MTU, |vni| state::vni_mtu(self.underlay_mtu(), vni.vtep))
@@ -405,19 +406,19 @@ impl Manager {
     /// Smallest MTU of the open ports that tunnels may leave by.
     fn underlay_mtu(&self) -> Option<u32> {
         let underlay = |(name, port): (&String, &Port)| {
-            let physical = port.vrf == DEFAULT_VRF && !matches!(port.device, Device::Tap { .. });
+            let physical = port.vrf == DEFAULT_VRF && !port.device.is_access();
             physical.then(|| self.open.get(name).map(|open| open.mtu)).flatten()
         };
         self.held.ports.iter().filter_map(underlay).min()
     }
 
-    /// TAPs follow the MTU of the underlay, which is known only when its ports are open.
+    /// Access ports follow the MTU of the underlay, which is known only when its ports are open.
     fn follow_mtus(&mut self) {
         let stale: Vec<Port> = self
             .held
             .ports
             .values()
-            .filter(|port| matches!(port.device, Device::Tap { .. }) && port.mtu.is_none())
+            .filter(|port| port.device.is_access() && port.mtu.is_none())
             .filter(|port| {
                 let wanted = self.tap_mtu(port);
                 self.open.get(&port.spec.name).is_some_and(|open| open.mtu != wanted.min(open.capacity))
@@ -426,7 +427,14 @@ impl Manager {
             .collect();
         for port in stale {
             let name = port.spec.name.clone();
-            if let Err(error) = self.change(port) {
+            // Larger frames take larger buffers, which a port has for as long as it is open.
+            let outgrown = self.open.get(&name).is_some_and(|open| self.tap_mtu(&port) > open.capacity);
+            let outcome = if outgrown {
+                self.close(&name, false).and_then(|()| self.open(port))
+            } else {
+                self.change(port)
+            };
+            if let Err(error) = outcome {
                 warn!(port = name, %error, "cannot change the MTU");
             }
         }
@@ -583,14 +591,14 @@ fn is_watched(device: &Device) -> bool {
     match device {
         Device::Netdev { .. } => true,
         Device::Tap { netns, .. } => netns.is_empty(),
-        Device::Pci { .. } => false,
+        Device::Pci { .. } | Device::VhostUser { .. } | Device::Memif { .. } => false,
     }
 }
 
 fn interface_of(device: &Device) -> Option<&str> {
     match device {
         Device::Netdev { interface } | Device::Tap { interface, .. } => Some(interface),
-        Device::Pci { .. } => None,
+        Device::Pci { .. } | Device::VhostUser { .. } | Device::Memif { .. } => None,
     }
 }
 
