@@ -1,5 +1,6 @@
 //! The real pe-dataplane between real hosts, without hugepages. Takes root.
 
+mod bridges;
 mod rig;
 
 use std::io::Write;

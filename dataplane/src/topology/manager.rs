@@ -18,6 +18,7 @@ use super::ports::{Namespaces, OpenPort, Ports, TAP_MTU};
 use super::spec::{DEFAULT_VRF, Desired, Device, ObjectName, Port};
 use super::state::{self, PortView, View};
 use crate::error::Error;
+use crate::host::bridges::{Attachment, Bridges, Errors};
 use crate::host::{LinkEvent, Links};
 use crate::worker::PortCount;
 
@@ -34,6 +35,8 @@ const RECLAIM: Duration = Duration::from_secs(1);
 enum Request {
     Apply(v1::TopologySpec, oneshot::Sender<v1::ApplyResponse>),
     Link(LinkEvent),
+    /// Why TAPs are not in their bridges.
+    Bridges(Errors),
 }
 
 /// The names of what is programmed, for whoever reads counters or routes.
@@ -100,8 +103,17 @@ impl Topology {
                 }
             });
         }
+        let reports = requests.clone();
+        let bridges = Bridges::spawn(runtime, &namespaces.host, move |errors| {
+            // Fails when the thread that would care has ended.
+            let _ = reports.send(Request::Bridges(errors));
+        })?;
         let mut manager = Manager {
             ports,
+            bridges,
+            attachments: Vec::new(),
+            unbridged: Errors::new(),
+            bridged: false,
             control,
             held: Held::default(),
             open: BTreeMap::new(),
@@ -149,6 +161,13 @@ struct Failure {
 
 struct Manager {
     ports: Ports,
+    bridges: Bridges,
+    /// Where TAPs are wanted.
+    attachments: Vec<Attachment>,
+    /// Why some are not there, by port.
+    unbridged: Errors,
+    /// Bridges have been told once.
+    bridged: bool,
     control: SharedControl,
     held: Held,
     open: BTreeMap<String, OpenPort>,
@@ -182,6 +201,10 @@ impl Manager {
                     // The caller may have gone; what was asked for is done all the same.
                     let _ = answer.send(response);
                 }
+                Ok(Request::Bridges(errors)) => {
+                    self.unbridged = errors;
+                    self.publish();
+                }
                 Ok(Request::Link(event)) => {
                     // A burst of events is one change.
                     let mut events = vec![event];
@@ -189,6 +212,7 @@ impl Manager {
                     while let Ok(request) = requests.try_recv() {
                         match request {
                             Request::Link(event) => events.push(event),
+                            Request::Bridges(errors) => self.unbridged = errors,
                             apply @ Request::Apply(..) => {
                                 later = Some(apply);
                                 break;
@@ -254,8 +278,9 @@ impl Manager {
                     };
                 }
                 let object = ObjectName { kind, name };
-                let error =
-                    self.failures.get(&object).map(|failure| failure.error.clone()).unwrap_or_default();
+                let bridge = (kind == "port").then(|| self.unbridged.get(&object.name)).flatten();
+                let failure = self.failures.get(&object).map(|failure| &failure.error);
+                let error = failure.or(bridge).cloned().unwrap_or_default();
                 v1::ObjectResult { kind: kind.into(), name: object.name, retrying: !error.is_empty(), error }
             })
             .collect();
@@ -310,7 +335,27 @@ impl Manager {
             _ => object.name.parse().is_ok_and(|vni: u32| desired.vnis.contains_key(&vni)),
         });
         self.follow_mtus();
+        self.follow_bridges();
         self.publish();
+    }
+
+    /// Has the TAPs that are open put into their bridges.
+    fn follow_bridges(&mut self) {
+        let wanted = |port: &Port| match &port.device {
+            Device::Tap { interface, netns } => Some(Attachment {
+                port: port.spec.name.clone(),
+                interface: interface.clone(),
+                netns: netns.clone(),
+                bridge: port.host_bridge.clone(),
+            }),
+            _ => None,
+        };
+        let attachments: Vec<_> = self.held.ports.values().filter_map(wanted).collect();
+        // The first time there may be something that an earlier process left.
+        if self.applied && (attachments != self.attachments || !std::mem::replace(&mut self.bridged, true)) {
+            self.unbridged = self.bridges.want(attachments.clone());
+            self.attachments = attachments;
+        }
     }
 
     fn step(&mut self, step: Step) -> Result<(), Error> {
@@ -548,7 +593,13 @@ impl Manager {
             };
             (name.as_str(), view)
         });
+        let unbridged: BTreeMap<ObjectName, &str> = self
+            .unbridged
+            .iter()
+            .map(|(port, error)| (ObjectName { kind: "port", name: port.clone() }, error.as_str()))
+            .collect();
         let failures = self.failures.iter().map(|(object, failure)| (object, failure.error.as_str()));
+        let failures = unbridged.iter().map(|(object, &error)| (object, error)).chain(failures);
         let view = View {
             desired: &self.desired,
             held: &self.held,
