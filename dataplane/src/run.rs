@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use dpdk::{Derived, Eal, Environment, Options, derive};
 use forwarding::Control;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -40,6 +41,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     // Before any thread starts: all of them live there, and drivers look for interfaces there.
     namespaces.ports.enter()?;
     silence_kernel();
+    raise_descriptor_limit();
 
     let derived = derive(&Environment::detect(), &options(config));
     for note in &derived.notes {
@@ -110,7 +112,15 @@ fn start(
         workers.push((cpu, count));
     }
     let control = Arc::new(Mutex::new(control));
-    let ports = Ports::new(eal, runtime.handle(), namespaces, config.buffers, handles, slow_path.clone())?;
+    let ports = Ports::new(
+        eal,
+        runtime.handle(),
+        namespaces,
+        config.buffers,
+        config.tap_backend.uses_virtio(dpdk::has_vhost_net),
+        handles,
+        slow_path.clone(),
+    )?;
     // Random: the seeds of the standard library's hashers are.
     let instance = RandomState::new().hash_one(std::process::id());
     let topology = Topology::spawn(ports, Arc::clone(&control), instance, runtime.handle(), namespaces)?;
@@ -146,5 +156,16 @@ fn silence_kernel() {
         {
             warn!(path, %error, "the kernel may speak on adopted interfaces");
         }
+    }
+}
+
+/// Two descriptors per TAP port are more than the usual soft limit of 1024 soon.
+fn raise_descriptor_limit() {
+    let raise = || {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) }
+    };
+    if let Err(errno) = raise() {
+        warn!(%errno, "the limit of open files stays as it is");
     }
 }

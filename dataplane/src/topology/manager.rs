@@ -18,12 +18,14 @@ use super::ports::{Namespaces, OpenPort, Ports, TAP_MTU};
 use super::spec::{DEFAULT_VRF, Desired, Device, ObjectName, Port};
 use super::state::{self, PortView, View};
 use crate::error::Error;
+use crate::host::bridges::{Attachment, Bridges, Errors};
 use crate::host::{LinkEvent, Links};
 use crate::worker::PortCount;
 
 /// First and longest wait before what failed is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-/// How often links are read that nobody reports: those of PCI devices and of TAPs in namespaces of others.
+/// How often links are read that nobody reports: those of PCI devices, of vhost-user and memif ports, and of TAPs in
+/// namespaces of others.
 const LINK_POLL: Duration = Duration::from_millis(200);
 /// How often memory that workers may still have looked at is looked after.
 const RECLAIM: Duration = Duration::from_secs(1);
@@ -33,6 +35,8 @@ const RECLAIM: Duration = Duration::from_secs(1);
 enum Request {
     Apply(v1::TopologySpec, oneshot::Sender<v1::ApplyResponse>),
     Link(LinkEvent),
+    /// Why TAPs are not in their bridges.
+    Bridges(Errors),
 }
 
 /// The names of what is programmed, for whoever reads counters or routes.
@@ -99,8 +103,17 @@ impl Topology {
                 }
             });
         }
+        let reports = requests.clone();
+        let bridges = Bridges::spawn(runtime, &namespaces.host, move |errors| {
+            // Fails when the thread that would care has ended.
+            let _ = reports.send(Request::Bridges(errors));
+        })?;
         let mut manager = Manager {
             ports,
+            bridges,
+            attachments: Vec::new(),
+            unbridged: Errors::new(),
+            bridged: false,
             control,
             held: Held::default(),
             open: BTreeMap::new(),
@@ -148,6 +161,13 @@ struct Failure {
 
 struct Manager {
     ports: Ports,
+    bridges: Bridges,
+    /// Where TAPs are wanted.
+    attachments: Vec<Attachment>,
+    /// Why some are not there, by port.
+    unbridged: Errors,
+    /// Bridges have been told once.
+    bridged: bool,
     control: SharedControl,
     held: Held,
     open: BTreeMap<String, OpenPort>,
@@ -181,6 +201,10 @@ impl Manager {
                     // The caller may have gone; what was asked for is done all the same.
                     let _ = answer.send(response);
                 }
+                Ok(Request::Bridges(errors)) => {
+                    self.unbridged = errors;
+                    self.publish();
+                }
                 Ok(Request::Link(event)) => {
                     // A burst of events is one change.
                     let mut events = vec![event];
@@ -188,6 +212,7 @@ impl Manager {
                     while let Ok(request) = requests.try_recv() {
                         match request {
                             Request::Link(event) => events.push(event),
+                            Request::Bridges(errors) => self.unbridged = errors,
                             apply @ Request::Apply(..) => {
                                 later = Some(apply);
                                 break;
@@ -253,8 +278,9 @@ impl Manager {
                     };
                 }
                 let object = ObjectName { kind, name };
-                let error =
-                    self.failures.get(&object).map(|failure| failure.error.clone()).unwrap_or_default();
+                let bridge = (kind == "port").then(|| self.unbridged.get(&object.name)).flatten();
+                let failure = self.failures.get(&object).map(|failure| &failure.error);
+                let error = failure.or(bridge).cloned().unwrap_or_default();
                 v1::ObjectResult { kind: kind.into(), name: object.name, retrying: !error.is_empty(), error }
             })
             .collect();
@@ -309,7 +335,27 @@ impl Manager {
             _ => object.name.parse().is_ok_and(|vni: u32| desired.vnis.contains_key(&vni)),
         });
         self.follow_mtus();
+        self.follow_bridges();
         self.publish();
+    }
+
+    /// Has the TAPs that are open put into their bridges.
+    fn follow_bridges(&mut self) {
+        let wanted = |port: &Port| match &port.device {
+            Device::Tap { interface, netns } => Some(Attachment {
+                port: port.spec.name.clone(),
+                interface: interface.clone(),
+                netns: netns.clone(),
+                bridge: port.host_bridge.clone(),
+            }),
+            _ => None,
+        };
+        let attachments: Vec<_> = self.held.ports.values().filter_map(wanted).collect();
+        // The first time there may be something that an earlier process left.
+        if self.applied && (attachments != self.attachments || !std::mem::replace(&mut self.bridged, true)) {
+            self.unbridged = self.bridges.want(attachments.clone());
+            self.attachments = attachments;
+        }
     }
 
     fn step(&mut self, step: Step) -> Result<(), Error> {
@@ -396,7 +442,7 @@ impl Manager {
         Ok(())
     }
 
-    /// MTU of a TAP that names none: that of the VNI of its VRF.
+    /// MTU of an access port that names none: that of the VNI of its VRF.
     fn tap_mtu(&self, port: &Port) -> u32 {
         let vni = self.desired.vnis.values().find(|vni| vni.vrf == port.vrf);
         vni.map_or(TAP_MTU, |vni| state::vni_mtu(self.underlay_mtu(), vni.vtep))
@@ -405,19 +451,19 @@ impl Manager {
     /// Smallest MTU of the open ports that tunnels may leave by.
     fn underlay_mtu(&self) -> Option<u32> {
         let underlay = |(name, port): (&String, &Port)| {
-            let physical = port.vrf == DEFAULT_VRF && !matches!(port.device, Device::Tap { .. });
+            let physical = port.vrf == DEFAULT_VRF && !port.device.is_access();
             physical.then(|| self.open.get(name).map(|open| open.mtu)).flatten()
         };
         self.held.ports.iter().filter_map(underlay).min()
     }
 
-    /// TAPs follow the MTU of the underlay, which is known only when its ports are open.
+    /// Access ports follow the MTU of the underlay, which is known only when its ports are open.
     fn follow_mtus(&mut self) {
         let stale: Vec<Port> = self
             .held
             .ports
             .values()
-            .filter(|port| matches!(port.device, Device::Tap { .. }) && port.mtu.is_none())
+            .filter(|port| port.device.is_access() && port.mtu.is_none())
             .filter(|port| {
                 let wanted = self.tap_mtu(port);
                 self.open.get(&port.spec.name).is_some_and(|open| open.mtu != wanted.min(open.capacity))
@@ -426,7 +472,14 @@ impl Manager {
             .collect();
         for port in stale {
             let name = port.spec.name.clone();
-            if let Err(error) = self.change(port) {
+            // Larger frames take larger buffers, which a port has for as long as it is open.
+            let outgrown = self.open.get(&name).is_some_and(|open| self.tap_mtu(&port) > open.capacity);
+            let outcome = if outgrown {
+                self.close(&name, false).and_then(|()| self.open(port))
+            } else {
+                self.change(port)
+            };
+            if let Err(error) = outcome {
                 warn!(port = name, %error, "cannot change the MTU");
             }
         }
@@ -540,7 +593,13 @@ impl Manager {
             };
             (name.as_str(), view)
         });
+        let unbridged: BTreeMap<ObjectName, &str> = self
+            .unbridged
+            .iter()
+            .map(|(port, error)| (ObjectName { kind: "port", name: port.clone() }, error.as_str()))
+            .collect();
         let failures = self.failures.iter().map(|(object, failure)| (object, failure.error.as_str()));
+        let failures = unbridged.iter().map(|(object, &error)| (object, error)).chain(failures);
         let view = View {
             desired: &self.desired,
             held: &self.held,
@@ -583,14 +642,14 @@ fn is_watched(device: &Device) -> bool {
     match device {
         Device::Netdev { .. } => true,
         Device::Tap { netns, .. } => netns.is_empty(),
-        Device::Pci { .. } => false,
+        Device::Pci { .. } | Device::VhostUser { .. } | Device::Memif { .. } => false,
     }
 }
 
 fn interface_of(device: &Device) -> Option<&str> {
     match device {
         Device::Netdev { interface } | Device::Tap { interface, .. } => Some(interface),
-        Device::Pci { .. } => None,
+        Device::Pci { .. } | Device::VhostUser { .. } | Device::Memif { .. } => None,
     }
 }
 

@@ -7,6 +7,7 @@ use dataplane_api::v1;
 use ipnet::IpNet;
 
 use crate::host::MAX_NAME;
+use crate::host::bridges::{BridgeKind, DEFAULT_OVSDB, HostBridge};
 
 /// UDP port of VXLAN (RFC 7348).
 const VXLAN_PORT: u16 = 4789;
@@ -15,6 +16,10 @@ pub(super) const MAX_MTU: u32 = 9216;
 /// Smallest MTU of an IPv4 link (RFC 791).
 const MIN_MTU: u32 = 68;
 const MAX_VNI: u32 = (1 << 24) - 1;
+/// Longest path of a unix socket, bytes (`sun_path` less the final zero).
+const MAX_SOCKET: usize = 107;
+/// Longest secret of a memif, bytes.
+const MAX_SECRET: usize = 24;
 /// Name of the VRF that exists always.
 pub const DEFAULT_VRF: &str = "default";
 
@@ -40,6 +45,34 @@ pub enum Device {
         /// Path of the namespace it is placed in; empty is the host's.
         netns: String,
     },
+    /// A virtio device of a virtual machine or of a DPDK process.
+    VhostUser {
+        /// Path of the unix socket.
+        socket: String,
+        /// The other side makes the socket.
+        client: bool,
+    },
+    /// A shared memory packet interface.
+    Memif {
+        /// Path of the unix socket.
+        socket: String,
+        /// Which of the socket's interfaces.
+        id: u32,
+        /// The other side makes the socket.
+        client: bool,
+        /// Both sides must have the same; may be empty.
+        secret: String,
+    },
+}
+
+impl Device {
+    /// It leads to something of this node (the host, a pod, a virtual machine) and not to the underlay.
+    pub fn is_access(&self) -> bool {
+        match self {
+            Self::Tap { .. } | Self::VhostUser { .. } | Self::Memif { .. } => true,
+            Self::Pci { .. } | Self::Netdev { .. } => false,
+        }
+    }
 }
 
 /// A port that is asked for.
@@ -61,6 +94,8 @@ pub struct Port {
     pub host_addresses: Vec<IpNet>,
     /// MAC of the host's end of a TAP.
     pub host_mac: Option<[u8; 6]>,
+    /// The bridge the host's end of a TAP is put into.
+    pub host_bridge: Option<HostBridge>,
 }
 
 /// A VNI that is asked for.
@@ -190,27 +225,35 @@ impl Desired {
         if spec.mtu != 0 && !(MIN_MTU..=MAX_MTU).contains(&spec.mtu) {
             return Err(format!("MTU {} is not within {MIN_MTU} to {MAX_MTU}", spec.mtu));
         }
-        let (device, host_addresses, host_mac) = match &spec.kind {
-            Some(v1::port_spec::Kind::Pci(pci)) => (pci_device(pci)?, Vec::new(), None),
+        let (mut host_addresses, mut host_mac, mut host_bridge) = (Vec::new(), None, None);
+        let device = match &spec.kind {
+            Some(v1::port_spec::Kind::Pci(pci)) => pci_device(pci)?,
             Some(v1::port_spec::Kind::Netdev(netdev)) => {
                 device_name(&netdev.interface).map_err(|error| format!("interface: {error}"))?;
-                (Device::Netdev { interface: netdev.interface.clone() }, Vec::new(), None)
+                Device::Netdev { interface: netdev.interface.clone() }
             }
             Some(v1::port_spec::Kind::Tap(tap)) => {
                 device_name(&tap.interface).map_err(|error| format!("interface: {error}"))?;
                 if !tap.netns.is_empty() && !tap.netns.starts_with('/') {
                     return Err(format!("network namespace `{}` is not an absolute path", tap.netns));
                 }
-                let device = Device::Tap { interface: tap.interface.clone(), netns: tap.netns.clone() };
-                (device, networks(&tap.addresses)?, optional_mac(&tap.mac)?)
+                host_addresses = networks(&tap.addresses)?;
+                host_mac = optional_mac(&tap.mac)?;
+                host_bridge = tap.bridge.as_ref().map(|bridge| check_bridge(bridge, tap)).transpose()?;
+                Device::Tap { interface: tap.interface.clone(), netns: tap.netns.clone() }
             }
-            Some(v1::port_spec::Kind::VhostUser(_) | v1::port_spec::Kind::Memif(_)) => {
-                return Err("vhost-user and memif ports are not carried".to_owned());
+            Some(v1::port_spec::Kind::VhostUser(vhost)) => {
+                socket_path(&vhost.socket)?;
+                Device::VhostUser { socket: vhost.socket.clone(), client: vhost.client }
             }
-            None => return Err("it says no kind of device: pci, netdev or tap".to_owned()),
+            Some(v1::port_spec::Kind::Memif(memif)) => memif_device(memif)?,
+            None => return Err("it says no kind of device: pci, netdev, tap, vhost_user or memif".to_owned()),
         };
         if let Some(other) = self.ports.values().find(|other| same_device(&other.device, &device)) {
             return Err(format!("port {} has this device already", other.spec.name));
+        }
+        if let Some(other) = self.ports.values().find(|other| contend(&other.device, &device)) {
+            return Err(format!("port {} uses this socket already, in another way", other.spec.name));
         }
         let addresses = networks(&spec.addresses)?;
         for other in self.ports.values().filter(|other| other.vrf == vrf) {
@@ -233,6 +276,7 @@ impl Desired {
             addresses,
             host_addresses,
             host_mac,
+            host_bridge,
         })
     }
 
@@ -283,9 +327,80 @@ impl Desired {
 /// Whether two devices are one. Arguments do not tell devices apart.
 fn same_device(left: &Device, right: &Device) -> bool {
     match (left, right) {
-        (Device::Pci { address: left, .. }, Device::Pci { address: right, .. }) => left == right,
+        (Device::Pci { address: left, .. }, Device::Pci { address: right, .. })
+        | (Device::VhostUser { socket: left, .. }, Device::VhostUser { socket: right, .. }) => left == right,
+        (Device::Memif { socket: left, id: one, .. }, Device::Memif { socket: right, id: other, .. }) => {
+            left == right && one == other
+        }
         _ => left == right,
     }
+}
+
+/// Whether two devices that are not one need the same socket for themselves. Memifs share one as long as all of them are on
+/// the same side of it.
+fn contend(left: &Device, right: &Device) -> bool {
+    match (left, right) {
+        (Device::VhostUser { socket: left, .. }, Device::Memif { socket: right, .. })
+        | (Device::Memif { socket: left, .. }, Device::VhostUser { socket: right, .. }) => left == right,
+        (
+            Device::Memif { socket: left, client: one, .. },
+            Device::Memif { socket: right, client: other, .. },
+        ) => left == right && one != other,
+        _ => false,
+    }
+}
+
+fn memif_device(memif: &v1::MemifPort) -> Result<Device, String> {
+    socket_path(&memif.socket)?;
+    if memif.secret.len() > MAX_SECRET {
+        return Err(format!("its secret has {} bytes, {MAX_SECRET} are possible", memif.secret.len()));
+    }
+    if !memif.secret.chars().all(is_plain) {
+        return Err("its secret contains a character that drivers cannot be told".to_owned());
+    }
+    Ok(Device::Memif {
+        socket: memif.socket.clone(),
+        id: memif.id,
+        client: memif.client,
+        secret: memif.secret.clone(),
+    })
+}
+
+/// What can be said in a driver's arguments.
+fn is_plain(c: char) -> bool {
+    c.is_ascii_graphic() && !matches!(c, ',' | '=' | '[' | ']' | '(' | ')' | '"' | '\'')
+}
+
+fn socket_path(path: &str) -> Result<(), String> {
+    if !path.starts_with('/') || path.ends_with('/') {
+        return Err(format!("`{}` is not the absolute path of a socket", path.escape_default()));
+    }
+    if path.len() > MAX_SOCKET {
+        return Err(format!("the path of its socket has {} bytes, {MAX_SOCKET} are possible", path.len()));
+    }
+    if !path.chars().all(is_plain) {
+        return Err(format!("`{}` contains a character that drivers cannot be told", path.escape_default()));
+    }
+    Ok(())
+}
+
+fn check_bridge(bridge: &v1::HostBridge, tap: &v1::TapPort) -> Result<HostBridge, String> {
+    device_name(&bridge.name).map_err(|error| format!("bridge: {error}"))?;
+    if bridge.name == tap.interface {
+        return Err(format!("its bridge has the name of its interface, {}", bridge.name));
+    }
+    let kind = match bridge.kind() {
+        v1::host_bridge::Kind::Linux => BridgeKind::Linux,
+        v1::host_bridge::Kind::Ovs => {
+            let socket = if bridge.ovsdb.is_empty() { DEFAULT_OVSDB } else { &bridge.ovsdb };
+            socket_path(socket).map_err(|error| format!("bridge: {error}"))?;
+            BridgeKind::Ovs { socket: socket.to_owned() }
+        }
+        v1::host_bridge::Kind::Unspecified => {
+            return Err(format!("bridge {} has no kind: Linux or OVS", bridge.name));
+        }
+    };
+    Ok(HostBridge { kind, name: bridge.name.clone(), managed: bridge.managed })
 }
 
 fn pci_device(pci: &v1::PciPort) -> Result<Device, String> {
@@ -381,6 +496,17 @@ mod tests {
                 ..Default::default()
             })
         };
+        let vhost = |socket: &str| {
+            v1::port_spec::Kind::VhostUser(v1::VhostUserPort { socket: socket.into(), client: false })
+        };
+        let memif = |secret: &str| {
+            let socket = "/run/m".into();
+            v1::port_spec::Kind::Memif(v1::MemifPort { socket, secret: secret.into(), ..Default::default() })
+        };
+        let bridged = |name: &str| {
+            let bridge = Some(v1::HostBridge { name: name.into(), ..Default::default() });
+            v1::port_spec::Kind::Tap(v1::TapPort { interface: "t".into(), bridge, ..Default::default() })
+        };
         let cases = [
             (error_of(|port| port.name = "a/b".into()), "cannot be a device's name"),
             (error_of(|port| port.name = "sixteen-bytes-xx".into()), "16 bytes"),
@@ -394,6 +520,14 @@ mod tests {
             (error_of(|port| port.kind = None), "no kind of device"),
             (error_of(|port| port.kind = Some(pci())), "3b:zz"),
             (error_of(|port| port.kind = Some(tap())), "absolute path"),
+            (error_of(|port| port.kind = Some(vhost("vm.sock"))), "absolute path of a socket"),
+            (error_of(|port| port.kind = Some(vhost("/run/a,client=1"))), "cannot be told"),
+            (error_of(|port| port.kind = Some(vhost(&format!("/{}", "x".repeat(107))))), "108 bytes"),
+            (error_of(|port| port.kind = Some(memif("0123456789012345678901234"))), "25 bytes"),
+            (error_of(|port| port.kind = Some(memif("a=b"))), "its secret contains"),
+            (error_of(|port| port.kind = Some(bridged("t"))), "the name of its interface"),
+            (error_of(|port| port.kind = Some(bridged("br/0"))), "bridge: `br/0`"),
+            (error_of(|port| port.kind = Some(bridged("br0"))), "no kind: Linux or OVS"),
         ];
         for (error, part) in cases {
             assert!(error.contains(part), "`{error}` does not say `{part}`");
@@ -414,5 +548,36 @@ mod tests {
         });
         assert_eq!(desired.ports.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(desired.refusal("port", 2).map(|refusal| refusal.object.name.as_str()), Some("c"));
+    }
+
+    #[test]
+    fn sockets_are_shared_by_memifs_of_one_side_only() {
+        let memif = |name: &str, id, client| v1::PortSpec {
+            kind: Some(v1::port_spec::Kind::Memif(v1::MemifPort {
+                socket: "/run/m".into(),
+                id,
+                client,
+                secret: String::new(),
+            })),
+            ..port(name, "")
+        };
+        let vhost = |name: &str, socket: &str, client| v1::PortSpec {
+            kind: Some(v1::port_spec::Kind::VhostUser(v1::VhostUserPort { socket: socket.into(), client })),
+            ..port(name, "")
+        };
+        let ports = vec![
+            memif("a", 0, false),
+            memif("b", 1, false),
+            memif("c", 1, false),
+            memif("d", 2, true),
+            vhost("e", "/run/m", false),
+            vhost("f", "/run/v", false),
+            vhost("g", "/run/v", true),
+        ];
+        let desired = Desired::check(&v1::TopologySpec { ports, ..Default::default() });
+        assert_eq!(desired.ports.keys().collect::<Vec<_>>(), ["a", "b", "f"]);
+        let reason = |position| desired.refusal("port", position).map(|refusal| refusal.error.as_str());
+        assert_eq!(reason(2), Some("port b has this device already"));
+        assert_eq!(reason(3), Some("port a uses this socket already, in another way"));
     }
 }

@@ -7,7 +7,9 @@
 mod frame;
 mod idle;
 mod inbox;
+mod taps;
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,8 +21,10 @@ use tracing::{debug, error, warn};
 use self::frame::Frame;
 use self::idle::Sleeper;
 pub(crate) use self::inbox::Change;
-pub use self::inbox::{FrameSender, PortCount, Sending, WorkerHandle};
+pub use self::inbox::{FrameSender, PortCount, Receiving, Sending, WorkerHandle};
 use self::inbox::{Inbox, inbox};
+pub use self::taps::TapQueue;
+use self::taps::Taps;
 use crate::config::Idle;
 use crate::error::Error;
 use crate::slowpath::HandOverSender;
@@ -83,6 +87,7 @@ pub fn spawn(
         sleeper,
         count: Arc::clone(&count),
         polled: Vec::new(),
+        taps: Taps::new()?,
         ports: Vec::new(),
         touched: Vec::new(),
         verdicts: [Verdict::Drop(Reason::PortDown); RX_BURST],
@@ -119,6 +124,7 @@ struct Worker {
     sleeper: Sleeper,
     count: Arc<WorkerCount>,
     polled: Vec<Polled>,
+    taps: Taps,
     /// By port number.
     ports: Vec<Option<PortSlot>>,
     /// Ports with frames waiting to be sent.
@@ -164,6 +170,14 @@ impl Worker {
             }
         }
         worked |= self.take_frames();
+        for number in 0..self.taps.poll(worked) {
+            if let Some(port) = self.taps.receive(number, burst) {
+                worked = true;
+                add(&self.count.bursts, 1);
+                add(&self.count.packets, burst.len() as u64);
+                self.forward(port, burst);
+            }
+        }
         self.flush();
         self.engine.quiescent();
         worked
@@ -234,6 +248,12 @@ impl Worker {
             match change {
                 Change::Attach { port, name, rx, sending } => {
                     debug!(name, queues = rx.len(), "port attached");
+                    for receiving in rx {
+                        match receiving {
+                            Receiving::Queue(queue) => self.polled.push(Polled { port, queue }),
+                            Receiving::Tap(queue) => self.taps.add(port, queue),
+                        }
+                    }
                     let index = usize::from(port.0);
                     if self.ports.len() <= index {
                         self.ports.resize_with(index + 1, || None);
@@ -242,12 +262,12 @@ impl Worker {
                         *slot =
                             Some(PortSlot { port, sending, waiting: Burst::new(), bytes: 0, touched: false });
                     }
-                    self.polled.extend(rx.into_iter().map(|queue| Polled { port, queue }));
                     self.watch_queues();
                 }
                 Change::Detach { port, done } => {
                     self.sleeper.clear();
                     self.polled.retain(|polled| polled.port != port);
+                    self.taps.remove(port);
                     self.touched.retain(|touched| *touched != port);
                     if let Some(slot) = self.ports.get_mut(usize::from(port.0)) {
                         *slot = None;
@@ -263,6 +283,9 @@ impl Worker {
 
     fn watch_queues(&mut self) {
         self.sleeper.clear();
+        if let Err(error) = self.sleeper.watch(Some(self.taps.as_fd())) {
+            warn!(%error, "TAPs cannot be waited for; they are polled with short sleeps");
+        }
         for polled in &self.polled {
             if let Err(error) = self.sleeper.watch(polled.queue.wait_fd()) {
                 warn!(device = polled.queue.device(), %error, "queue cannot be waited for; it is polled with short sleeps");
@@ -310,6 +333,19 @@ impl PortSlot {
                 let refused = refused.count();
                 worker.flush();
                 refused
+            }
+            Sending::Tap(tap) => {
+                let (mut sent, mut sent_bytes) = (0, 0);
+                for frame in self.waiting.iter() {
+                    // Refused while the kernel's end is down.
+                    if tap.write(frame.data()).is_ok() {
+                        sent += 1;
+                        sent_bytes += frame.len() as u64;
+                    }
+                }
+                engine.count_transmitted(self.port, sent as u64, sent_bytes);
+                self.waiting.clear();
+                all - sent
             }
         };
         if refused > 0 {
