@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::error::Error;
 use crate::host::Netns;
+use crate::learning::Learning;
 use crate::rpc::{FibSessions, ProcessInfo, Services, listen, serve};
 use crate::slowpath::SlowPath;
 use crate::topology::{Namespaces, Ports, Topology};
@@ -103,11 +104,14 @@ fn start(
 ) -> Result<Services, Error> {
     let mut control = Control::new().map_err(|error| Error::Tables { error: error.to_string() })?;
     let slow_path = SlowPath::spawn(eal, &config.police)?;
+    // Random: the seeds of the standard library's hashers are.
+    let instance = RandomState::new().hash_one(std::process::id());
+    let learning = Learning::new(instance)?;
     let mut handles = Vec::new();
     let mut workers = Vec::new();
     for (id, &cpu) in derived.worker_cpus.iter().enumerate() {
         let worker = WorkerConfig { id, cpu: Some(cpu), idle: config.idle };
-        let (handle, count) = worker::spawn(worker, eal, control.worker(), slow_path.sender())?;
+        let (handle, count) = worker::spawn(worker, eal, control.worker(), slow_path.sender(), &learning)?;
         handles.push(handle);
         workers.push((cpu, count));
     }
@@ -121,8 +125,7 @@ fn start(
         handles,
         slow_path.clone(),
     )?;
-    // Random: the seeds of the standard library's hashers are.
-    let instance = RandomState::new().hash_one(std::process::id());
+    learning.run(Arc::clone(&control), slow_path.clone())?;
     let topology = Topology::spawn(ports, Arc::clone(&control), instance, runtime.handle(), namespaces)?;
     let info = ProcessInfo {
         instance,
@@ -136,6 +139,7 @@ fn start(
         control,
         topology,
         slow_path,
+        learning,
         sessions: Arc::new(FibSessions::default()),
         info: Arc::new(info),
     })

@@ -44,8 +44,9 @@ mod tables;
 mod types;
 
 pub use control::{
-    Attachment, BridgeConfig, BridgePort, Control, Explanation, Flow, Learned, MacEntry, MacKind,
-    NeighborEntry, Outcome, Path, PathEntry, PortConfig, Probe, RouteEntry, Swept, VniConfig, WeightedPath,
+    Attachment, BridgeConfig, BridgePort, Control, Explanation, Flow, FrameExplanation, Learned, MacEntry,
+    MacKind, NeighborEntry, Outcome, Path, PathEntry, PortConfig, Probe, RouteEntry, Swept, VniConfig,
+    WeightedPath,
 };
 pub use counters::{BridgeCounters, PortCounters, VrfCounters};
 pub use error::Error;

@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dataplane_api::v1;
-use forwarding::{Control, Mac, PortConfig, PortId, Vni, VniConfig, VrfId};
+use forwarding::{Attachment as Role, BridgeConfig, Control, Mac, PortConfig, PortId, Vni, VniConfig, VrfId};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use super::plan::{Held, Step, plan};
 use super::ports::{Namespaces, OpenPort, Ports, TAP_MTU};
-use super::spec::{DEFAULT_VRF, Desired, Device, ObjectName, Port};
+use super::spec::{DEFAULT_VRF, Desired, Device, L2Vni, ObjectName, Port};
 use super::state::{self, PortView, View};
 use crate::error::Error;
 use crate::host::bridges::{Attachment, Bridges, Errors};
@@ -44,6 +44,8 @@ enum Request {
 pub struct Names {
     /// Ports, with the counters that forwarding does not keep.
     pub ports: BTreeMap<PortId, (String, Arc<PortCount>)>,
+    /// The router's interfaces in L2VNIs.
+    pub svis: BTreeMap<PortId, u32>,
     /// VRFs, the default one included.
     pub vrfs: BTreeMap<VrfId, String>,
     /// By worker, the names of the ports it polls.
@@ -55,6 +57,12 @@ impl Names {
     pub fn vrf(&self, name: &str) -> Option<VrfId> {
         let name = if name.is_empty() { DEFAULT_VRF } else { name };
         self.vrfs.iter().find(|(_, held)| *held == name).map(|(&id, _)| id)
+    }
+
+    /// The name of a port, or of the router's interface in an L2VNI.
+    pub fn interface(&self, id: PortId) -> Option<String> {
+        let svi = || self.svis.get(&id).map(|vni| format!("br-pe-{vni}"));
+        self.ports.get(&id).map(|(name, _)| name.clone()).or_else(svi)
     }
 
     /// The number of a port.
@@ -118,6 +126,7 @@ impl Topology {
             held: Held::default(),
             open: BTreeMap::new(),
             vrfs: BTreeMap::new(),
+            svis: BTreeMap::new(),
             vteps: Vec::new(),
             desired: Desired::default(),
             applied: false,
@@ -172,6 +181,8 @@ struct Manager {
     held: Held,
     open: BTreeMap<String, OpenPort>,
     vrfs: BTreeMap<String, VrfId>,
+    /// The router's interface in each L2VNI.
+    svis: BTreeMap<u32, PortId>,
     vteps: Vec<IpAddr>,
     desired: Desired,
     applied: bool,
@@ -264,7 +275,9 @@ impl Manager {
         let ports = spec.ports.iter().map(|port| ("port", port.name.clone()));
         let vrfs = spec.vrfs.iter().map(|vrf| ("vrf", vrf.name.clone()));
         let vnis = spec.l3vnis.iter().map(|vni| ("vni", vni.vni.to_string()));
-        let groups: [Vec<(&'static str, String)>; 3] = [ports.collect(), vrfs.collect(), vnis.collect()];
+        let l2vnis = spec.l2vnis.iter().map(|vni| ("l2vni", vni.vni.to_string()));
+        let groups: [Vec<(&'static str, String)>; 4] =
+            [ports.collect(), vrfs.collect(), vnis.collect(), l2vnis.collect()];
         let mut results: Vec<_> = groups
             .into_iter()
             .flat_map(|group| group.into_iter().enumerate())
@@ -332,6 +345,7 @@ impl Manager {
         self.failures.retain(|object, _| match object.kind {
             "port" => desired.ports.contains_key(&object.name),
             "vrf" => desired.vrfs.contains(&object.name),
+            "l2vni" => object.name.parse().is_ok_and(|vni: u32| desired.l2vnis.contains_key(&vni)),
             _ => object.name.parse().is_ok_and(|vni: u32| desired.vnis.contains_key(&vni)),
         });
         self.follow_mtus();
@@ -378,6 +392,12 @@ impl Manager {
                 self.held.vrfs.insert(name);
                 Ok(())
             }
+            Step::SetL2Vni(wanted) => self.set_l2vni(wanted),
+            Step::RemoveL2Vni(vni) => {
+                self.held.l2vnis.remove(&vni);
+                self.svis.remove(&vni);
+                Ok(lock(&self.control).bridge_remove(vni_of(vni)?)?)
+            }
             Step::AddPort(wanted) => self.open(wanted),
             Step::ChangePort(wanted) => self.change(wanted),
             Step::AddVni(wanted) => {
@@ -401,11 +421,39 @@ impl Manager {
         self.vrfs.get(name).copied().ok_or_else(|| Error::NoVrf { name: name.to_owned() })
     }
 
+    fn set_l2vni(&mut self, wanted: L2Vni) -> Result<(), Error> {
+        let config = BridgeConfig {
+            vrf: wanted.vrf.as_ref().map(|vrf| self.vrf_id(vrf)).transpose()?,
+            vtep: wanted.vtep,
+            udp_port: wanted.udp_port,
+            mac: Mac::new(wanted.mac),
+            gateways: wanted.gateways.clone(),
+            mtu: small(state::vni_mtu(self.underlay_mtu(), wanted.vtep)),
+            mac_limit: wanted.mac_limit,
+            aging: wanted.aging,
+            learn_from_vteps: wanted.spec.learn_from_vteps,
+        };
+        let number = wanted.spec.vni;
+        let svi = lock(&self.control).bridge_set(vni_of(number)?, config)?;
+        self.svis.insert(number, svi);
+        self.held.l2vnis.insert(number, wanted);
+        Ok(())
+    }
+
+    /// What a port is part of.
+    fn role(&self, port: &Port) -> Result<Role, Error> {
+        match port.bridge {
+            Some(bridge) => Ok(Role::Bridged(bridge)),
+            None => self.vrf_id(&port.vrf).map(Role::Routed),
+        }
+    }
+
     fn open(&mut self, wanted: Port) -> Result<(), Error> {
-        let vrf = self.vrf_id(&wanted.vrf)?;
+        let attachment = self.role(&wanted)?;
         let name = wanted.spec.name.clone();
         let ready = self.ports.open(&wanted, self.tap_mtu(&wanted))?;
-        let config = PortConfig { name: name.clone(), vrf, mac: Mac::new(ready.mac), mtu: small(ready.mtu) };
+        let config =
+            PortConfig { name: name.clone(), attachment, mac: Mac::new(ready.mac), mtu: small(ready.mtu) };
         let id = lock(&self.control).port_add(config)?;
         let open = self.ports.attach(&name, id, ready)?;
         info!(
@@ -433,32 +481,41 @@ impl Manager {
     fn change(&mut self, wanted: Port) -> Result<(), Error> {
         let name = wanted.spec.name.clone();
         let tap_mtu = self.tap_mtu(&wanted);
-        let vrf = self.vrf_id(&wanted.vrf)?;
+        let attachment = self.role(&wanted)?;
         let Some(open) = self.open.get_mut(&name) else { return Ok(()) };
         self.ports.change(open, &wanted, tap_mtu)?;
-        let config = PortConfig { name: name.clone(), vrf, mac: Mac::new(open.mac), mtu: small(open.mtu) };
+        let config =
+            PortConfig { name: name.clone(), attachment, mac: Mac::new(open.mac), mtu: small(open.mtu) };
         lock(&self.control).port_set(open.id, config)?;
         self.held.ports.insert(name, wanted);
         Ok(())
     }
 
-    /// MTU of an access port that names none: that of the VNI of its VRF.
+    /// MTU of an access port that names none: that of the L2VNI it is in, or of the L3VNI of its VRF.
     fn tap_mtu(&self, port: &Port) -> u32 {
-        let vni = self.desired.vnis.values().find(|vni| vni.vrf == port.vrf);
-        vni.map_or(TAP_MTU, |vni| state::vni_mtu(self.underlay_mtu(), vni.vtep))
+        let vtep = match port.bridge {
+            Some(bridge) => self.desired.l2vnis.get(&bridge.vni.get()).map(|vni| vni.vtep),
+            None => self.desired.vnis.values().find(|vni| vni.vrf == port.vrf).map(|vni| vni.vtep),
+        };
+        vtep.map_or(TAP_MTU, |vtep| state::vni_mtu(self.underlay_mtu(), vtep))
     }
 
     /// Smallest MTU of the open ports that tunnels may leave by.
     fn underlay_mtu(&self) -> Option<u32> {
         let underlay = |(name, port): (&String, &Port)| {
-            let physical = port.vrf == DEFAULT_VRF && !port.device.is_access();
-            physical.then(|| self.open.get(name).map(|open| open.mtu)).flatten()
+            port.is_underlay().then(|| self.open.get(name).map(|open| open.mtu)).flatten()
         };
         self.held.ports.iter().filter_map(underlay).min()
     }
 
     /// Access ports follow the MTU of the underlay, which is known only when its ports are open.
     fn follow_mtus(&mut self) {
+        for vni in self.held.l2vnis.values().cloned().collect::<Vec<_>>() {
+            let number = vni.spec.vni;
+            if let Err(error) = self.set_l2vni(vni) {
+                warn!(l2vni = number, %error, "cannot change the MTU");
+            }
+        }
         let stale: Vec<Port> = self
             .held
             .ports
@@ -496,7 +553,13 @@ impl Manager {
         for (name, open) in &mut self.open {
             if self.held.ports.get(name).is_some_and(&concerned) {
                 match open.refresh_link(name) {
-                    Ok(one) => changed |= one,
+                    Ok(one) => {
+                        changed |= one;
+                        // Who was behind it may be anywhere now.
+                        if one && !open.link.up {
+                            lock(&self.control).port_flush(open.id);
+                        }
+                    }
                     Err(error) => lost.push((name.clone(), error)),
                 }
             }
@@ -572,6 +635,7 @@ impl Manager {
                 .iter()
                 .map(|(name, open)| (open.id, (name.clone(), Arc::clone(&open.count))))
                 .collect(),
+            svis: self.svis.iter().map(|(&vni, &svi)| (svi, vni)).collect(),
             vrfs: self
                 .vrfs
                 .iter()
@@ -606,6 +670,7 @@ impl Manager {
             open: open.collect(),
             failures: failures.collect(),
             vrfs: self.vrfs.iter().map(|(name, id)| (name.as_str(), id.0)).collect(),
+            svis: &self.svis,
             underlay_mtu: self.underlay_mtu(),
         };
         let mut next = state::render(&view);
@@ -629,6 +694,8 @@ fn object_of(step: &Step) -> ObjectName {
         Step::RemovePort(name) => ("port", name.clone()),
         Step::AddPort(port) | Step::ChangePort(port) => ("port", port.spec.name.clone()),
         Step::AddVrf(name) | Step::RemoveVrf(name) => ("vrf", name.clone()),
+        Step::SetL2Vni(vni) => ("l2vni", vni.spec.vni.to_string()),
+        Step::RemoveL2Vni(vni) => ("l2vni", vni.to_string()),
     };
     ObjectName { kind, name }
 }

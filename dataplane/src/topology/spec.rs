@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use dataplane_api::v1;
+use forwarding::{BridgePort, Vni};
 use ipnet::IpNet;
 
 use crate::host::MAX_NAME;
@@ -16,6 +18,10 @@ pub(super) const MAX_MTU: u32 = 9216;
 /// Smallest MTU of an IPv4 link (RFC 791).
 const MIN_MTU: u32 = 68;
 const MAX_VNI: u32 = (1 << 24) - 1;
+/// Most local MACs of an L2VNI that names no limit.
+const MAC_LIMIT: u32 = 32768;
+/// Ageing of an L2VNI that names none: the kernel's bridges have it, too.
+const AGING_SECONDS: u32 = 300;
 /// Longest path of a unix socket, bytes (`sun_path` less the final zero).
 const MAX_SOCKET: usize = 107;
 /// Longest secret of a memif, bytes.
@@ -96,6 +102,15 @@ pub struct Port {
     pub host_mac: Option<[u8; 6]>,
     /// The bridge the host's end of a TAP is put into.
     pub host_bridge: Option<HostBridge>,
+    /// Its place in a bridge domain; none of a routed port.
+    pub bridge: Option<BridgePort>,
+}
+
+impl Port {
+    /// Tunnels may leave by it.
+    pub fn is_underlay(&self) -> bool {
+        self.vrf == DEFAULT_VRF && self.bridge.is_none() && !self.device.is_access()
+    }
 }
 
 /// A VNI that is asked for.
@@ -113,6 +128,27 @@ pub struct L3Vni {
     pub router_mac: [u8; 6],
 }
 
+/// An L2VNI that is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct L2Vni {
+    /// As it was asked for.
+    pub spec: v1::L2VniSpec,
+    /// Name of the VRF that routes for it.
+    pub vrf: Option<String>,
+    /// This node's address as its tunnels' end.
+    pub vtep: IpAddr,
+    /// Outer UDP destination port.
+    pub udp_port: u16,
+    /// The router's MAC in it.
+    pub mac: [u8; 6],
+    /// The router's addresses in it.
+    pub gateways: Vec<IpNet>,
+    /// Most MACs learned on its ports.
+    pub mac_limit: u32,
+    /// How long what is not seen is kept.
+    pub aging: Duration,
+}
+
 /// The part of a `TopologySpec` that makes sense.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Desired {
@@ -122,6 +158,8 @@ pub struct Desired {
     pub vrfs: BTreeSet<String>,
     /// By number.
     pub vnis: BTreeMap<u32, L3Vni>,
+    /// By number.
+    pub l2vnis: BTreeMap<u32, L2Vni>,
     /// At most one per family.
     pub vteps: Vec<IpAddr>,
     /// Objects that were refused.
@@ -131,7 +169,7 @@ pub struct Desired {
 /// Identifies an object in results.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectName {
-    /// "port", "vrf", "vni" or "vtep".
+    /// "port", "vrf", "vni" (an L3VNI), "l2vni" or "vtep".
     pub kind: &'static str,
     /// Name or number.
     pub name: String,
@@ -154,8 +192,9 @@ impl Desired {
         let mut desired = Self::default();
         desired.check_vteps(spec);
         desired.check_vrfs(spec);
-        desired.check_ports(spec);
         desired.check_vnis(spec);
+        desired.check_l2vnis(spec);
+        desired.check_ports(spec);
         desired
     }
 
@@ -255,6 +294,7 @@ impl Desired {
         if let Some(other) = self.ports.values().find(|other| contend(&other.device, &device)) {
             return Err(format!("port {} uses this socket already, in another way", other.spec.name));
         }
+        let bridge = spec.bridge.as_ref().map(|bridge| self.check_bridge_port(spec, bridge)).transpose()?;
         let addresses = networks(&spec.addresses)?;
         for other in self.ports.values().filter(|other| other.vrf == vrf) {
             if let Some(both) =
@@ -277,6 +317,7 @@ impl Desired {
             host_addresses,
             host_mac,
             host_bridge,
+            bridge,
         })
     }
 
@@ -287,6 +328,88 @@ impl Desired {
                 Err(error) => self.refuse("vni", position, vni.vni.to_string(), error),
             }
         }
+    }
+
+    fn check_bridge_port(
+        &self,
+        port: &v1::PortSpec,
+        spec: &v1::BridgePortSpec,
+    ) -> Result<BridgePort, String> {
+        if !port.vrf.is_empty() || !port.addresses.is_empty() {
+            return Err("a port of a bridge domain has no VRF and no addresses; its L2VNI has".to_owned());
+        }
+        if !self.l2vnis.contains_key(&spec.l2vni) {
+            return Err(format!("there is no L2VNI {}", spec.l2vni));
+        }
+        let defaults = BridgePort::new(Vni::new(spec.l2vni).map_err(|error| error.to_string())?);
+        let or = |value, default| if value == 0 { default } else { value };
+        Ok(BridgePort {
+            mac_limit: or(spec.mac_limit, defaults.mac_limit),
+            flood_rate: or(spec.flood_rate, defaults.flood_rate),
+            ..defaults
+        })
+    }
+
+    fn check_l2vnis(&mut self, spec: &v1::TopologySpec) {
+        for (position, vni) in spec.l2vnis.iter().enumerate() {
+            match self.check_l2vni(vni) {
+                Ok(checked) => drop(self.l2vnis.insert(vni.vni, checked)),
+                Err(error) => self.refuse("l2vni", position, vni.vni.to_string(), error),
+            }
+        }
+    }
+
+    fn check_l2vni(&self, spec: &v1::L2VniSpec) -> Result<L2Vni, String> {
+        if !(1..=MAX_VNI).contains(&spec.vni) {
+            return Err(format!("VNI {} is not within 1 to {MAX_VNI}", spec.vni));
+        }
+        if self.l2vnis.contains_key(&spec.vni) {
+            return Err("it is listed twice".to_owned());
+        }
+        if self.vnis.contains_key(&spec.vni) {
+            return Err(format!("VNI {} is an L3VNI already", spec.vni));
+        }
+        let vrf = match spec.vrf.as_str() {
+            "" => None,
+            DEFAULT_VRF => return Err("the default VRF routes for no L2VNI".to_owned()),
+            name => Some(self.check_vrf(name)?),
+        };
+        let (vtep, udp_port) = self.check_tunnel(&spec.vtep_address, spec.udp_port)?;
+        let gateways = networks(&spec.gateway_addresses)?;
+        if vrf.is_none() && !gateways.is_empty() {
+            return Err("it has gateway addresses but no VRF that routes for it".to_owned());
+        }
+        for other in self.l2vnis.values().filter(|other| vrf.is_some() && other.vrf == vrf) {
+            let overlaps = |a: &IpNet, b: &IpNet| a.contains(&b.network()) || b.contains(&a.network());
+            let both = gateways.iter().find(|own| other.gateways.iter().any(|held| overlaps(own, held)));
+            if let Some(both) = both {
+                return Err(format!("{both} overlaps with L2VNI {} in the same VRF", other.spec.vni));
+            }
+        }
+        let or = |value: u32, default| if value == 0 { default } else { value };
+        Ok(L2Vni {
+            spec: spec.clone(),
+            vrf,
+            vtep,
+            udp_port,
+            mac: optional_mac(&spec.mac)?.ok_or("it has no MAC")?,
+            gateways,
+            mac_limit: or(spec.mac_limit, MAC_LIMIT),
+            aging: Duration::from_secs(or(spec.aging_seconds, AGING_SECONDS).into()),
+        })
+    }
+
+    /// A VNI's own end of its tunnels, and their UDP port.
+    fn check_tunnel(&self, vtep: &[u8], udp_port: u32) -> Result<(IpAddr, u16), String> {
+        let vtep = address(vtep).map_err(|error| format!("VTEP: {error}"))?;
+        if !self.vteps.contains(&vtep) {
+            return Err(format!("{vtep} is not among this node's VTEP addresses"));
+        }
+        let udp_port = match udp_port {
+            0 => VXLAN_PORT,
+            port => u16::try_from(port).map_err(|_| format!("UDP port {port} is not within 1 to 65535"))?,
+        };
+        Ok((vtep, udp_port))
     }
 
     fn check_vni(&self, spec: &v1::L3VniSpec) -> Result<L3Vni, String> {
@@ -303,14 +426,7 @@ impl Desired {
         if let Some(other) = self.vnis.values().find(|other| other.vrf == vrf) {
             return Err(format!("VRF {vrf} has VNI {} already", other.spec.vni));
         }
-        let vtep = address(&spec.vtep_address).map_err(|error| format!("VTEP: {error}"))?;
-        if !self.vteps.contains(&vtep) {
-            return Err(format!("{vtep} is not among this node's VTEP addresses"));
-        }
-        let udp_port = match spec.udp_port {
-            0 => VXLAN_PORT,
-            port => u16::try_from(port).map_err(|_| format!("UDP port {port} is not within 1 to 65535"))?,
-        };
+        let (vtep, udp_port) = self.check_tunnel(&spec.vtep_address, spec.udp_port)?;
         let router_mac = optional_mac(&spec.router_mac)?.ok_or("it has no router MAC")?;
         Ok(L3Vni { spec: spec.clone(), vrf, vtep, udp_port, router_mac })
     }

@@ -12,6 +12,7 @@ use crate::checksum;
 use crate::counters::WorkerCells;
 use crate::error::Error;
 use crate::fib::NextHopIndex;
+use crate::hash::FlowHash;
 use crate::headers::{ETHERNET, Family, ICMP, ICMPV6, IpView, SCTP, TCP, UDP};
 use crate::packet::{Buffer, Packet};
 use crate::pipeline::{Ingress, Place, Worker};
@@ -48,6 +49,8 @@ pub enum Outcome {
     HandOver(Reason),
     /// It ends here.
     Drop(Reason),
+    /// A frame of a bridge domain that goes to several places.
+    Flood,
 }
 
 /// The answer.
@@ -63,7 +66,7 @@ pub struct Explanation {
 
 const PROBE_TTL: u8 = 64;
 /// No port of this node has the last number.
-const NO_PORT: PortId = PortId(u16::MAX);
+pub(super) const NO_PORT: PortId = PortId(u16::MAX);
 
 impl Control {
     /// What would happen to a packet in a VRF, without sending one and without counting it.
@@ -110,8 +113,7 @@ impl Control {
             }
             Verdict::HandOver(reason) => Outcome::HandOver(reason),
             Verdict::Drop(reason) => Outcome::Drop(reason),
-            // A routed packet has one destination.
-            Verdict::Replicate => Outcome::Drop(Reason::NoNextHop),
+            Verdict::Replicate => Outcome::Flood,
         };
         steps.push(match &outcome {
             Outcome::Transmit { port, headers } => {
@@ -119,12 +121,13 @@ impl Control {
             }
             Outcome::HandOver(reason) => format!("hand over to the kernel: {reason}"),
             Outcome::Drop(reason) => format!("drop: {reason}"),
+            Outcome::Flood => "flood".to_owned(),
         });
         Ok(Explanation { steps, outcome, prefix })
     }
 
     /// A reader whose counters nobody adds up and whose reports nobody reads.
-    fn silent_reader(&self) -> Worker {
+    pub(super) fn silent_reader(&self) -> Worker {
         self.reader(Arc::new(WorkerCells::new()), sync_channel(0).0)
     }
 
@@ -137,12 +140,23 @@ impl Control {
         flow: &Flow,
         frame: &[u8],
     ) {
+        let family = if flow.destination.is_ipv4() { Family::V4 } else { Family::V6 };
+        let Ok(view) = IpView::new(family, frame.get(ETHERNET..).unwrap_or_default()) else { return };
+        self.explain_paths(steps, vrf, prefix, found, view.flow_hash());
+    }
+
+    /// The paths of a route, and the one that a flow takes.
+    pub(super) fn explain_paths(
+        &self,
+        steps: &mut Vec<String>,
+        vrf: &str,
+        prefix: IpNet,
+        found: NextHopIndex,
+        hash: FlowHash,
+    ) {
         let paths = self.group_paths(found.index());
         let plural = if paths.len() == 1 { "" } else { "s" };
         steps.push(format!("VRF {vrf}: {prefix} -> {} path{plural}", paths.len()));
-        let family = if flow.destination.is_ipv4() { Family::V4 } else { Family::V6 };
-        let Ok(view) = IpView::new(family, frame.get(ETHERNET..).unwrap_or_default()) else { return };
-        let hash = view.flow_hash();
         let chosen = self.explain_choice(steps, found.index(), hash.overlay());
         let Some(Path::Vxlan { vtep, .. }) = chosen else { return };
         match self.vteps.get(&crate::types::address_bits(vtep)).and_then(|vtep| vtep.group) {
@@ -183,12 +197,12 @@ impl Control {
         }
     }
 
-    fn port_name(&self, port: PortId) -> String {
+    pub(super) fn port_name(&self, port: PortId) -> String {
         self.ports.get(&port).map_or_else(|| format!("port {port}"), |port| port.config.name.clone())
     }
 }
 
-const PROBE_MAC: u64 = 0x0200_0000_0001;
+pub(super) const PROBE_MAC: u64 = 0x0200_0000_0001;
 
 /// The smallest packet of a flow.
 fn frame(flow: &Flow) -> Vec<u8> {

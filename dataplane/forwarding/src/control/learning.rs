@@ -67,7 +67,7 @@ impl Control {
         }
     }
 
-    fn vni_of(&self, slot: u32) -> Option<Vni> {
+    pub(super) fn vni_of(&self, slot: u32) -> Option<Vni> {
         self.bridges.iter().find(|(_, bridge)| bridge.slot == slot).map(|(&vni, _)| vni)
     }
 

@@ -3,6 +3,7 @@
 mod aging;
 mod bridges;
 mod explain;
+mod explain_frame;
 mod groups;
 mod inspect;
 mod learning;
@@ -21,6 +22,7 @@ use std::time::Duration;
 pub use aging::Probe;
 pub use bridges::BridgeConfig;
 pub use explain::{Explanation, Flow, Outcome};
+pub use explain_frame::FrameExplanation;
 pub use groups::{Path, WeightedPath};
 pub use inspect::{NeighborEntry, PathEntry, RouteEntry};
 pub use learning::Learned;

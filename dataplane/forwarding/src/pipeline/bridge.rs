@@ -15,19 +15,19 @@ use crate::types::{Mac, PortId, v4_bits};
 
 /// A frame within a bridge domain.
 #[derive(Clone, Copy)]
-pub(super) struct Inside<'a> {
-    pub(super) bridge: BridgeView,
+pub(crate) struct Inside<'a> {
+    pub(crate) bridge: BridgeView,
     /// From its Ethernet header on.
-    pub(super) frame: &'a [u8],
+    pub(crate) frame: &'a [u8],
     /// Where it starts in the packet: behind the tunnel's headers, if it came through one.
-    pub(super) at: u16,
+    pub(crate) at: u16,
     /// The port of this node that it came in by: one of the domain's, or the underlay's.
-    pub(super) port: PortId,
-    pub(super) origin: Origin,
+    pub(crate) port: PortId,
+    pub(crate) origin: Origin,
     /// Of a port of the domain: what it may flood.
-    pub(super) flood_rate: u32,
+    pub(crate) flood_rate: u32,
     /// Of the outer header of one that came through a tunnel.
-    pub(super) outer_tos: Option<u8>,
+    pub(crate) outer_tos: Option<u8>,
 }
 
 /// What becomes of it.

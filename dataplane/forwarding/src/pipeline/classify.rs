@@ -15,20 +15,20 @@ use crate::tables::Tables;
 use crate::types::VrfId;
 
 /// A packet to be looked up.
-pub(super) struct Routed {
-    pub(super) view: IpView,
+pub(crate) struct Routed {
+    pub(crate) view: IpView,
     /// Where it starts in the frame.
-    pub(super) l3: u16,
+    pub(crate) l3: u16,
     /// Its type of service when it leaves.
-    pub(super) tos: u8,
-    pub(super) vrf: VrfId,
-    pub(super) tables: (TableId, TableId),
+    pub(crate) tos: u8,
+    pub(crate) vrf: VrfId,
+    pub(crate) tables: (TableId, TableId),
     /// It came through a tunnel that ends here.
-    pub(super) tunnelled: bool,
+    pub(crate) tunnelled: bool,
 }
 
 /// A frame, and where in a bridge domain it is if it is in one.
-pub(super) enum Frame<'a> {
+pub(crate) enum Frame<'a> {
     /// To be routed.
     Routed(Routed),
     /// In a bridge domain.
@@ -51,7 +51,7 @@ pub(super) fn classify(
 
 /// What a frame is, without a trace of having looked.
 #[inline(always)]
-pub(super) fn locate<'a>(tables: &Tables, ingress: &Ingress, frame: &'a [u8]) -> Result<Frame<'a>, Reason> {
+pub(crate) fn locate<'a>(tables: &Tables, ingress: &Ingress, frame: &'a [u8]) -> Result<Frame<'a>, Reason> {
     if let Place::Bridged { bridge, flood_rate } = ingress.place {
         let origin = Origin::Port(ingress.port);
         let inside = Inside { bridge, frame, at: 0, port: ingress.port, origin, flood_rate, outer_tos: None };

@@ -31,8 +31,9 @@ use crate::tables::bridge::BridgeView;
 use crate::tables::paths::{PathKind, PathWord};
 use crate::tables::{NodeView, PortRole, Tables};
 use crate::types::{PortId, VrfId, v4_bits};
+pub(crate) use bridge::Inside;
 use bridge::{Answer, Decision};
-use classify::Routed;
+pub(crate) use classify::{Frame, Routed, locate};
 use exit::Exit;
 use learn::Learner;
 use switch::{From, Switching};
@@ -228,7 +229,7 @@ impl Worker {
         }
     }
 
-    fn ingress(&self, port: PortId) -> Option<Ingress> {
+    pub(crate) fn ingress(&self, port: PortId) -> Option<Ingress> {
         let view = self.tables.port(port)?;
         let node = if view.vrf == VrfId::DEFAULT { self.tables.node() } else { NodeView::default() };
         let place = match view.role {
@@ -261,8 +262,9 @@ impl Worker {
             select(tables, v6, hash);
 
             let finish = Finish { tables, l3, length, ttl, tos, hash };
-            finish.leave(Family::V4, v4, |key| v4_bits(*key), exits, switch, packets, verdicts);
-            finish.leave(Family::V6, v6, |key| *key, exits, switch, packets, verdicts);
+            let mut ways = Ways { exits, switch };
+            finish.leave(Family::V4, v4, |key| v4_bits(*key), &mut ways, packets, verdicts);
+            finish.leave(Family::V6, v6, |key| *key, &mut ways, packets, verdicts);
         }
         if switch.count() > 0 {
             let bridged = switch::Bridged { tables, at: l3, length, hash };
@@ -368,6 +370,12 @@ struct Finish<'a> {
     hash: &'a [FlowHash; MAX_BURST],
 }
 
+/// Where packets leave: known at once, or once their MAC is looked up.
+struct Ways<'a> {
+    exits: &'a mut [Exit; MAX_BURST],
+    switch: &'a mut Switching,
+}
+
 impl Finish<'_> {
     /// Finds where each packet leaves, if it does.
     #[inline(always)]
@@ -376,8 +384,7 @@ impl Finish<'_> {
         family: Family,
         lookups: &Lookups<K>,
         bits: impl Fn(&K) -> u128,
-        exits: &mut [Exit; MAX_BURST],
-        switch: &mut Switching,
+        ways: &mut Ways<'_>,
         packets: &[P],
         verdicts: &mut [Verdict],
     ) {
@@ -389,10 +396,10 @@ impl Finish<'_> {
             let (Some(verdict), Some(packet)) = (verdicts.get_mut(i), packets.get(i)) else { continue };
             *verdict = match result {
                 Ok(exit) => {
-                    exits[i] = exit;
+                    ways.exits[i] = exit;
                     if let Some(bridge) = exit.bridge() {
                         let mac = exit.neighbor.mac().bits();
-                        switch.push(lookups.packet[at], bridge, mac, From::Router, None);
+                        ways.switch.push(lookups.packet[at], bridge, mac, From::Router, None);
                     }
                     Verdict::Transmit(exit.port())
                 }

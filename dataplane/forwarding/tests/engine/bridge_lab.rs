@@ -221,7 +221,7 @@ pub(crate) fn tunnelled(source: &str, number: u32, tos: u8, inner: &[u8]) -> Vec
     };
     let mut packet = outer.bytes();
     let vxlan = packet.len() - inner.len() - 8;
-    packet[vxlan..vxlan + 8].copy_from_slice(&[8, 0, 0, 0, 0, (number >> 8) as u8, number as u8, 0]);
+    packet[vxlan..vxlan + 8].copy_from_slice(&(8 << 56 | u64::from(number) << 8).to_be_bytes());
     packet[vxlan + 8..].copy_from_slice(inner);
     ethernet(UP, SPINE, crate::frames::ethertype(ip(own)), &packet)
 }
