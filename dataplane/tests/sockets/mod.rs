@@ -98,9 +98,19 @@ async fn comes_and_goes(port: v1::PortSpec, driver: &str, folder: &Path, device:
             assert!(Instant::now() < deadline, "round {round}: {:#?}\n{said}", rig.counters().await);
         }
         assert!(rig.pings("router", "10.1.0.10", "-s 1400"), "round {round}");
+        // It goes in the middle of what it is sent.
+        let mut flood = Command::new("ip")
+            .args(["netns", "exec", &rig.netns("router"), "ping", "-q", "-f", "-s", "1400", "10.1.0.10"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let sent = rig.port(&port.name).await.tx_packets;
+        rig.port_when(&port.name, |port| port.tx_packets > sent + 1000).await;
         drop(testpmd);
         clean();
         rig.state_when(|state| health(state) != v1::Health::Up).await;
+        flood.kill().unwrap();
+        flood.wait().unwrap();
     }
     // Another process finds what the first one left, sockets included.
     rig.kill();
