@@ -2,6 +2,7 @@
 
 mod bridges;
 mod rig;
+mod sockets;
 
 use std::io::Write;
 use std::time::Duration;

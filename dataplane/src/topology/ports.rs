@@ -3,10 +3,11 @@
 mod backend;
 mod sockets;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dpdk::{Device as DpdkDevice, Eal, Mbuf, Memif, Mempool, MempoolConfig, PortConfig};
 use forwarding::PortId;
@@ -31,6 +32,8 @@ pub(super) const TAP_MTU: u32 = 1500;
 const USUAL_MTU: u32 = 1964;
 /// Ethernet header and one tag, bytes.
 const FRAME_OVERHEAD: u32 = 18;
+/// How long the two sides of a memif may take to agree.
+const HANDSHAKE: Duration = Duration::from_secs(2);
 /// How long a worker may take to give up its queues.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -60,6 +63,7 @@ pub struct OpenPort {
     backend: Backend,
     shadow: Arc<Tap>,
     device: Device,
+    opened: Instant,
 }
 
 /// A device that is ready, with queues that nobody polls yet.
@@ -213,6 +217,10 @@ impl Ports {
             }
             Device::Memif { socket, id, client, secret } => {
                 sockets::prepare(Path::new(socket), *client)?;
+                if *client {
+                    // The driver does not start without.
+                    sockets::expect_server(Path::new(socket))?;
+                }
                 let room = self.pool(room_for(mtu))?.data_room() - Mbuf::HEADROOM;
                 let memif = Memif {
                     socket: Path::new(socket),
@@ -362,6 +370,7 @@ impl Ports {
             backend: ready.backend,
             shadow: ready.shadow,
             device: ready.device,
+            opened: Instant::now(),
         };
         port.show_carrier(name);
         Ok(port)
@@ -495,6 +504,14 @@ impl OpenPort {
     /// When the device has gone.
     pub fn refresh_link(&mut self, name: &str) -> Result<bool, Error> {
         let link = self.backend.link()?;
+        if let Device::Memif { socket, client: true, .. } = &self.device
+            && !link.up
+            && (self.link.up || self.opened.elapsed() > HANDSHAKE)
+        {
+            // The driver connects once, when it starts.
+            let source = io::Error::other("the other side has gone, or does not want us");
+            return Err(Error::Socket { doing: "stay connected to", path: socket.into(), source });
+        }
         let changed = link != self.link;
         if changed {
             info!(port = name, up = link.up, "link");

@@ -85,8 +85,12 @@ impl Device {
     /// A memif of a DPDK or VPP process (`net_memif`), of one queue pair. `id` makes its name. The socket is made by us, or
     /// with `client` by the other side.
     ///
-    /// The link is up while the other side is there. A client connects, and connects again, whenever
-    /// [`Port::link`](super::Port::link) is asked. There are no interrupts.
+    /// The link is up while the other side is there. A client connects once, when it starts, and does not start without
+    /// the other side: to connect again, close it and open it anew. There are no interrupts.
+    ///
+    /// The other side is trusted: the driver takes the offsets that it writes into the shared memory for granted, and when
+    /// it dies EAL's interrupt thread unmaps that memory without waiting for who is copying from it. Many microseconds of
+    /// other work lie between taking the link down and unmapping, which bursts of usual size do not outlast.
     pub fn memif(id: &str, memif: &Memif<'_>) -> Self {
         let role = if memif.client { "client" } else { "server" };
         let mut arguments = format!(

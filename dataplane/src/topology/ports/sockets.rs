@@ -36,6 +36,18 @@ pub(super) fn prepare(path: &Path, client: bool) -> Result<(), Error> {
     }
 }
 
+/// Checks that somebody listens at a socket.
+///
+/// # Errors
+/// When nobody does.
+pub(super) fn expect_server(path: &Path) -> Result<(), Error> {
+    if path.exists() && !is_stale(path) {
+        return Ok(());
+    }
+    let source = io::Error::other("the other side does not listen there");
+    Err(Error::Socket { doing: "connect to", path: path.to_owned(), source })
+}
+
 /// Nobody listens. Asked with the wrong kind of socket, so that who does listen notices nothing.
 fn is_stale(path: &Path) -> bool {
     let asked = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
@@ -56,7 +68,9 @@ mod tests {
         let listener = UnixListener::bind(&path).unwrap();
         prepare(&path, false).unwrap();
         assert!(path.exists(), "somebody listens");
+        expect_server(&path).unwrap();
         drop(listener);
+        expect_server(&path).unwrap_err();
         prepare(&path, true).unwrap();
         assert!(path.exists(), "a client removes nothing");
         prepare(&path, false).unwrap();
