@@ -154,6 +154,7 @@ impl Frr {
             return outcome;
         }
         let path = self.config();
+        let before = fs::read_to_string(&path).unwrap_or_default();
         fs::rename(&candidate, &path).map_err(|source| Error::Write { path, source })?;
         let reload = async || {
             let output = run(&self.reload_command(), RELOAD_LIMIT).await?;
@@ -163,6 +164,8 @@ impl Frr {
             // It removes lines one by one and fails at one that went with another, such as a listen range with its
             // peer group. What is left to do then, if anything, a second run does.
             Attempt::Unclear(_) => reload().await,
+            // bgpd takes the end of a BFD profile, which comes after that of BFD, for a wish to have BFD without one.
+            Attempt::Done if loses_bfd_profile(&before, &config.text) => reload().await,
             attempt => Ok(attempt),
         }
     }
@@ -279,6 +282,15 @@ impl Frr {
         argv.push(text(&self.config()));
         argv
     }
+}
+
+/// A neighbour has a BFD profile in `before`, and none in `after`.
+fn loses_bfd_profile(before: &str, after: &str) -> bool {
+    fn with_profile(text: &str) -> BTreeSet<&str> {
+        let lines = text.lines().filter_map(|line| line.split_once(" bfd profile "));
+        lines.map(|(neighbor, _)| neighbor.trim()).collect()
+    }
+    !with_profile(before).is_subset(&with_profile(after))
 }
 
 enum Attempt {
