@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use pe_controller::Error;
 use pe_controller::files::{node_config, objects};
 use pe_controller::frr::Frr;
-use pe_controller::plan::plan;
-use pe_controller::resolve::{InterfaceAddresses, Pe};
+use pe_controller::plan::{Machine, plan};
+use pe_controller::resolve::{FrrVersion, InterfaceAddresses, Pe};
 use pe_controller::validate::InForce;
 use support::{TestFrr, available, ok, wait_for};
 
@@ -27,7 +27,12 @@ impl InterfaceAddresses for NoInterfaces {
 fn pe(text: &str) -> Pe {
     let node = node_config(Path::new("node-config.yaml"), "nodeIndex: {index: 1}").unwrap();
     let loaded = objects(Path::new("openpe_test.yaml"), text).unwrap();
-    let plan = plan(loaded.objects, &node, &pe_controller::run::Host::name(), &NoInterfaces, &InForce::new());
+    let machine = Machine {
+        name: &pe_controller::run::Host::name(),
+        interfaces: &NoInterfaces,
+        frr: Some(&FrrVersion::newest()),
+    };
+    let plan = plan(loaded.objects, &node, machine, &InForce::default());
     assert_eq!((loaded.failures, plan.failures), (vec![], vec![]));
     plan.pe.unwrap()
 }
