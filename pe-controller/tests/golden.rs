@@ -97,5 +97,6 @@ fn the_examples_are_valid() {
     }
     let plan = plan_of(all, &node);
     assert_eq!(plan.failures, []);
-    assert_eq!(plan.pe.unwrap().vnis.len(), 2);
+    let pe = plan.pe.unwrap();
+    assert_eq!((pe.vnis.len(), pe.bridges.len(), pe.passthrough.is_some()), (2, 3, true));
 }

@@ -7,7 +7,7 @@ use super::pe::Vni;
 use crate::model::{
     FieldError, HostMasterType, NetnsPath, Object, ObjectRef, OvsSocketPath, Reason, VrfName,
 };
-use crate::validate::{L2Port, L2Vni};
+use crate::validate::{L2Port, L2Vni, RoutingDomain};
 
 /// A bridge domain carried by EVPN, with this node's addresses.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,9 +71,9 @@ pub(super) fn resolve(
     let spec = &object.spec;
     let vrf = match &spec.domain {
         None => None,
-        Some(_) => {
+        Some(RoutingDomain::L3Vni(name) | RoutingDomain::L3Vpn(name)) => {
             let l3vni = l3vnis.iter().find(|l3vni| spec.is_routed_by(&l3vni.id)).ok_or_else(|| {
-                let message = "the routing domain failed".to_owned();
+                let message = format!("{name}, which is to route for it, failed");
                 (Reason::DependencyFailed, FieldError::new("routingDomain", message))
             })?;
             Some(l3vni.vrf.clone())

@@ -12,8 +12,8 @@ pub struct FrrVersion {
 /// The first release whose EVPN carries IPv6 VTEPs in full.
 ///
 /// 10.6 was the first with IPv6 next hops in EVPN routes and IPv6 VXLAN devices (FRR pull request 19721). But there type-3
-/// routes still have the 4-byte tunnel endpoint of IPv4, and the 16 bytes of IPv6 (RFC 6514 section 5) are an error that
-/// ends the session; both came right in 10.7 (pull request 21507).
+/// routes still carry a tunnel endpoint of 4 bytes, and one of 16 (RFC 6514 section 5) counts as malformed: the route of a
+/// VTEP that is right is withdrawn. 10.7 does both (pull request 21507).
 const IPV6_VTEPS: (u32, u32) = (10, 7);
 
 impl FrrVersion {
