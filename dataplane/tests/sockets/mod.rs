@@ -192,7 +192,7 @@ async fn sockets_are_looked_at_first() {
     let says = |index: usize, part: &str| {
         let result: &v1::ObjectResult = &results[index];
         assert!(
-            result.error.contains(part) && result.retrying == !part.is_empty(),
+            result.error.contains(part) && result.retrying != part.is_empty(),
             "{result:?}\n{}",
             rig.log()
         );
