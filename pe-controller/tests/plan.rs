@@ -1,5 +1,6 @@
 //! From one reading of the files to the next: what a change touches, and what depends on FRR's version.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -10,6 +11,7 @@ use pe_controller::render::frr_config;
 use pe_controller::resolve::{FrrVersion, InterfaceAddresses};
 use pe_controller::topology::{owner, readable};
 use pe_controller::validate::InForce;
+use proptest::prelude::*;
 use serde_json::Value;
 
 struct NoInterfaces;
@@ -198,5 +200,56 @@ fn the_dataplanes_objects_have_owners() {
         ("vtep", "100.65.0.1", ""),
     ] {
         assert_eq!(owner(kind, name), object, "{kind} {name}");
+    }
+}
+
+/// Words of files that are in order, and some that are not.
+fn words() -> impl Strategy<Value = String> {
+    const ODD: &str =
+        "0 -1 4294967295 16777215 255.255.255.255/32 0.0.0.0/0 ::/0 ffff::/128 [] {} ~ 'x y' 10.0.0.1/31";
+    let texts = [BASE, LAYER2, PASSTHROUGH, IPV6, RED6, ODD];
+    let words: Vec<String> =
+        texts.iter().flat_map(|text| text.split([' ', '\n'])).map(str::to_owned).collect();
+    proptest::sample::select(words)
+}
+
+proptest! {
+    /// Whatever words are changed in a file, the rest of it is planned.
+    #[test]
+    fn any_change_of_a_file_is_planned(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), words()), 0..6),
+        index in 0u32..300,
+    ) {
+        let text = format!("{BASE}{RED6}{LAYER2}{}{PASSTHROUGH}", IPV6.replace("l2vnis:", ""));
+        let mut parts: Vec<String> = text.split_inclusive([' ', '\n']).map(str::to_owned).collect();
+        for (at, word) in changes {
+            let part = at.get(&parts).clone();
+            let at = at.index(parts.len());
+            let kept = part.trim_start_matches(|c: char| !matches!(c, ' ' | '\n' | ',' | '}' | ']'));
+            parts[at] = format!("{word}{kept}");
+        }
+        let Ok(loaded) = objects(Path::new("openpe_test.yaml"), &parts.concat()) else { return Ok(()) };
+        let node = format!("nodeIndex: {{index: {index}}}");
+        let node = node_config(Path::new("node-config.yaml"), &node).unwrap();
+        for version in [None, Some(FrrVersion::newest()), Some("8.4".parse().unwrap())] {
+            let machine = Machine { name: "worker-1", interfaces: &NoInterfaces, frr: version.as_ref() };
+            let plan = plan(loaded.objects.clone(), &node, machine, &InForce::default());
+            let Some(pe) = &plan.pe else { continue };
+            let topology = plan.topology().unwrap();
+            // What is in the topology is valid for the dataplane: VNIs and ports are each there once.
+            let vnis: Vec<u32> = topology
+                .l3vnis
+                .iter()
+                .map(|vni| vni.vni)
+                .chain(topology.l2vnis.iter().map(|vni| vni.vni))
+                .collect();
+            let ports: Vec<&str> = topology.ports.iter().map(|port| port.name.as_str()).collect();
+            prop_assert_eq!(vnis.iter().collect::<BTreeSet<_>>().len(), vnis.len());
+            prop_assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), ports.len());
+            for bridge in &topology.l2vnis {
+                prop_assert!(bridge.vrf.is_empty() || topology.vrfs.iter().any(|vrf| vrf.name == bridge.vrf));
+            }
+            let _ = (frr_config(pe), readable(&topology));
+        }
     }
 }
