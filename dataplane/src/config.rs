@@ -83,8 +83,8 @@ pub enum TapBackend {
     /// The workers read and write the TAP themselves: any number of ports, a system call per packet.
     #[default]
     Tap,
-    /// DPDK's virtio-user on the kernel's vhost-net: no system calls, a kernel thread per port, and of DPDK's ports (32 with
-    /// Debian's) one each.
+    /// DPDK's virtio-user on the kernel's vhost-net: no system calls, but a kernel thread per port, one of DPDK's ports each
+    /// (Debian's has 32), and short sleeps instead of wake-ups. Takes /dev/vhost-net; has not run on a machine with one yet.
     VirtioUser,
 }
 

@@ -20,6 +20,9 @@ const READY: usize = 64;
 const REST_MICROSECONDS: u64 = 10;
 
 /// The receiving side of a TAP.
+///
+/// Should a TAP have a header in front of its frames ([`Header`](crate::host::Header)), it is read into the headroom: the
+/// buffer is grown by its length at the front for the read, and trimmed by it after.
 #[derive(Debug)]
 pub struct TapQueue {
     tap: Arc<Tap>,

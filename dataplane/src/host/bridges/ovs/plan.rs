@@ -245,3 +245,170 @@ fn uuids(value: &Value) -> BTreeSet<String> {
     }
     value.get(1).and_then(Value::as_array).into_iter().flatten().filter_map(uuid).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BRIDGES: [&str; 3] = ["br0", "br1", "br2"];
+    const TAPS: [&str; 3] = ["t0", "t1", "t2"];
+
+    /// Carries operations out as ovsdb-server would, garbage collection and unique names included.
+    fn simulate(database: &mut Snapshot, operations: &[Value], transaction: usize) {
+        let mut named = BTreeMap::new();
+        let resolve = |named: &BTreeMap<String, String>, reference: &Value| {
+            uuid(reference).unwrap_or_else(|| named[reference[1].as_str().unwrap()].clone())
+        };
+        for operation in operations {
+            let table = operation["table"].as_str().unwrap();
+            if operation["op"] == "insert" {
+                let label = operation["uuid-name"].as_str().unwrap().to_owned();
+                let uuid = format!("{transaction}-{label}");
+                let row = &operation["row"];
+                let refers = ["interfaces", "ports"].iter().filter_map(|column| row.get(column));
+                let new = Row {
+                    uuid: uuid.clone(),
+                    name: row["name"].as_str().unwrap().to_owned(),
+                    ours: row["external_ids"] == marked(),
+                    refers: refers.map(|reference| resolve(&named, reference)).collect(),
+                    error: String::new(),
+                };
+                assert!(named.insert(label, uuid).is_none(), "a label is used twice");
+                let rows = match table {
+                    "Bridge" => &mut database.bridges,
+                    "Port" => &mut database.ports,
+                    _ => &mut database.interfaces,
+                };
+                assert!(rows.iter().all(|row| row.name != new.name), "{new:?} is there already");
+                rows.push(new);
+                continue;
+            }
+            let target = operation["where"][0][2][1].as_str().unwrap();
+            for mutation in operation["mutations"].as_array().unwrap() {
+                let set = mutation[2][1].as_array().unwrap();
+                let set: BTreeSet<String> = set.iter().map(|reference| resolve(&named, reference)).collect();
+                match (table, mutation[1].as_str().unwrap()) {
+                    ("Bridge", how) => {
+                        let bridge = database.bridges.iter_mut().find(|row| row.uuid == target).unwrap();
+                        if how == "insert" {
+                            bridge.refers.extend(set);
+                        } else {
+                            bridge.refers.retain(|uuid| !set.contains(uuid));
+                        }
+                    }
+                    (_, "delete") => database.bridges.retain(|row| !set.contains(&row.uuid)),
+                    _ => assert_eq!(target, database.root),
+                }
+            }
+        }
+        let used: BTreeSet<_> = database.bridges.iter().flat_map(|row| row.refers.clone()).collect();
+        assert_eq!(
+            used.len(),
+            database.bridges.iter().map(|row| row.refers.len()).sum::<usize>(),
+            "a port is in two bridges"
+        );
+        database.ports.retain(|row| used.contains(&row.uuid));
+        let used: BTreeSet<_> = database.ports.iter().flat_map(|row| row.refers.clone()).collect();
+        database.interfaces.retain(|row| used.contains(&row.uuid));
+    }
+
+    prop_compose! {
+        /// Bridges of ours and of others with their local ports, TAPs in them or not, and a stranger's port.
+        fn worlds()(
+            bridges in prop::collection::vec(prop::option::of(any::<bool>()), 3),
+            ports in prop::collection::vec((prop::option::of(0_usize..3), any::<bool>()), 4),
+        ) -> Snapshot {
+            let mut database = Snapshot { root: "root".into(), ..Snapshot::default() };
+            let port = |database: &mut Snapshot, name: &str, ours| {
+                let interface = Row { uuid: format!("i-{name}"), name: name.into(), ours, ..Row::default() };
+                let refers = BTreeSet::from([interface.uuid.clone()]);
+                database.ports.push(Row { uuid: format!("p-{name}"), name: name.into(), ours, refers, ..Row::default() });
+                database.interfaces.push(interface);
+            };
+            for (name, ours) in BRIDGES.iter().zip(bridges) {
+                if let Some(ours) = ours {
+                    port(&mut database, name, ours);
+                    let refers = BTreeSet::from([format!("p-{name}")]);
+                    database.bridges.push(Row { uuid: format!("b-{name}"), name: (*name).into(), ours, refers, ..Row::default() });
+                }
+            }
+            for (name, (inside, ours)) in TAPS.iter().chain(&["eth7"]).zip(ports) {
+                let bridge = inside.and_then(|index| database.bridges.iter().position(|row| row.name == BRIDGES[index]));
+                if let Some(bridge) = bridge {
+                    port(&mut database, name, ours && *name != "eth7");
+                    database.bridges[bridge].refers.insert(format!("p-{name}"));
+                }
+            }
+            database
+        }
+    }
+
+    prop_compose! {
+        fn members()(wanted in prop::collection::vec(prop::option::of((0_usize..3, any::<bool>())), 3)) -> Vec<Member> {
+            TAPS.iter().zip(wanted).filter_map(|(&tap, wanted)| {
+                let (bridge, managed) = wanted?;
+                let bridge = Some((BRIDGES[bridge].to_owned(), managed));
+                Some(Member { port: format!("port-{tap}"), interface: tap.to_owned(), bridge })
+            }).collect()
+        }
+    }
+
+    proptest! {
+        /// From any state, through any wishes: what can be is, what cannot is said, and only what is ours is removed.
+        #[test]
+        fn converges(mut database in worlds(), wishes in prop::collection::vec(members(), 1..4)) {
+            let theirs = |database: &Snapshot| -> Vec<(String, String)> {
+                let bridges = database.bridges.iter().filter(|row| !row.ours).map(|row| (row.name.clone(), String::new()));
+                let inside = database.bridges.iter().flat_map(|bridge| {
+                    let ports = database.ports.iter().filter(|port| !port.ours && bridge.refers.contains(&port.uuid));
+                    ports.map(|port| (bridge.name.clone(), port.name.clone())).collect::<Vec<_>>()
+                });
+                bridges.chain(inside).collect()
+            };
+            let before = theirs(&database);
+            let mut transaction = 0;
+            for members in wishes {
+                let mut errors = Errors::new();
+                for round in 0..=super::super::ROUNDS {
+                    let (operations, problems) = database.plan(&members);
+                    errors = problems;
+                    prop_assert!(round < super::super::ROUNDS || operations.is_empty(), "{operations:?}");
+                    transaction += 1;
+                    simulate(&mut database, &operations, transaction);
+                }
+                let after = theirs(&database);
+                prop_assert!(before.iter().all(|row| after.contains(row)), "{before:?} {after:?}");
+                for member in members.iter().filter(|member| !errors.contains_key(&member.port)) {
+                    let port = database.ports.iter().find(|row| row.name == member.interface).unwrap();
+                    let bridge = database.bridges.iter().find(|row| row.refers.contains(&port.uuid)).unwrap();
+                    prop_assert_eq!(Some(&bridge.name), member.bridge.as_ref().map(|(name, _)| name));
+                }
+                for bridge in database.bridges.iter().filter(|row| row.ours) {
+                    let wanted = members.iter().any(|member| member.bridge.as_ref().is_some_and(|(name, _)| *name == bridge.name));
+                    prop_assert!(wanted || bridge.refers.len() > 1, "{bridge:?} is left");
+                }
+                for port in database.ports.iter().filter(|row| row.ours && !BRIDGES.contains(&row.name.as_str())) {
+                    prop_assert!(members.iter().any(|member| member.interface == port.name), "{port:?} is left");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_read_as_they_are_written() {
+        let answer = json!([
+            { "rows": [{ "_uuid": ["uuid", "r"] }] },
+            { "rows": [{ "_uuid": ["uuid", "b"], "name": "br0", "external_ids": ["map", [["a", "b"], ["created-by", "openpe"]]],
+                         "ports": ["set", [["uuid", "p"], ["uuid", "q"]]] }] },
+            { "rows": [{ "_uuid": ["uuid", "p"], "name": "br0", "external_ids": ["map", []], "interfaces": ["uuid", "i"] }] },
+            { "rows": [{ "_uuid": ["uuid", "i"], "name": "br0", "external_ids": ["map", []], "error": "no such device" }] },
+        ]);
+        let snapshot = Snapshot::parse(&answer).unwrap();
+        assert!(snapshot.bridges[0].ours && !snapshot.ports[0].ours && snapshot.has_ours());
+        assert_eq!(snapshot.bridges[0].refers.len(), 2);
+        assert_eq!(snapshot.error_of(&snapshot.ports[0]), Some("no such device"));
+        assert_eq!(Snapshot::parse(&json!([{ "rows": [] }])), None);
+    }
+}
