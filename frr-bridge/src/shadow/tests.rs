@@ -48,8 +48,8 @@ impl Model {
                 self.add(&name, Kind::Vrf { table });
             }
             Action::CreateBridge { name, mac } => self.add(&name, Kind::Bridge).mac = Some(mac),
-            Action::CreateVxlan { name, vni, local, port } => {
-                self.add(&name, Kind::Vxlan(Vxlan { vni, local: Some(local), port, learning: false }));
+            Action::CreateVxlan { name, vni, local, port, learning } => {
+                self.add(&name, Kind::Vxlan(Vxlan { vni, local: Some(local), port, learning }));
             }
             Action::Delete { name, index } => {
                 let link = self.current.links.remove(&name).expect("it exists");
@@ -162,7 +162,9 @@ fn topology() -> impl Strategy<Value = Topology> {
                 let vtep = IpAddr::from([10, 0, 0, vtep]);
                 let gateways = if vrf.is_empty() { Vec::new() } else { nets(gateways) };
                 let (vrf, mac, mtu) = (vrf.into(), Mac([2, 0, 0, 0, 1, mac]), mtu * 1450);
-                (vni, L2Vni { id: vni, vrf, vtep, port: 4789, mac, gateways, mtu })
+                // Some of both kinds.
+                let learns_from_vteps = vni % 2 == 1;
+                (vni, L2Vni { id: vni, vrf, vtep, port: 4789, mac, gateways, mtu, learns_from_vteps })
             })
             .collect(),
         ports: ports
