@@ -217,7 +217,10 @@ proptest! {
                 prop_assert_eq!(bridge.master, links.get(&settings.vrf).map_or(0, |vrf| vrf.index));
                 prop_assert_eq!((bridge.mac, vxlan.master), (Some(settings.mac), bridge.index));
                 prop_assert!(bridge.up && vxlan.up && !bridge.generates_address);
-                prop_assert_eq!(vxlan.bridge_port, Some(BridgePort { neigh_suppress: true, ..QUIET }));
+                let learning = settings.learns_from_vteps;
+                prop_assert_eq!(vxlan.bridge_port, Some(BridgePort { neigh_suppress: true, learning, ..QUIET }));
+                let learns = matches!(vxlan.kind, Kind::Vxlan(Vxlan { learning, .. }) if learning);
+                prop_assert_eq!(learns, learning);
                 let addresses = model.current.addresses.get(&bridge.index).cloned().unwrap_or_default();
                 prop_assert_eq!(addresses, settings.addresses().into_iter().collect::<BTreeSet<_>>());
                 prop_assert!(settings.mtu == 0 || bridge.mtu == settings.mtu);
