@@ -103,7 +103,10 @@ fn of_a_tunnelled_packet_both_layers_count() {
     ] {
         assert!(!is(text, UNDER, &frame), "{text}");
     }
-    assert!(!is("vni 110 or vxlan or host 192.0.2.1", UNDER, &inner), "without a tunnel there is no outer layer");
+    assert!(
+        !is("vni 110 or vxlan or host 192.0.2.1", UNDER, &inner),
+        "without a tunnel there is no outer layer"
+    );
 }
 
 #[test]
