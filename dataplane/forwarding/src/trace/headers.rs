@@ -56,7 +56,7 @@ impl Headers {
         let Some(vxlan) = rest.filter(|_| tunnelled) else { return Self { outer, ..Self::default() } };
         let has_vni = vxlan.get(8).is_some_and(|flags| flags & VXLAN_FLAG_VNI != 0);
         let vni = be32(vxlan, 12).filter(|_| has_vni).map(|word| word >> 8);
-        let inner = vni.and(vxlan.get(UDP_VXLAN..)).map(|frame| Layer::read(frame).0);
+        let inner = vni.and_then(|_| vxlan.get(UDP_VXLAN..)).map(|frame| Layer::read(frame).0);
         Self { outer, inner, vni }
     }
 
