@@ -20,6 +20,7 @@ use crate::learning::Learning;
 use crate::rpc::{FibSessions, ProcessInfo, Services, listen, serve};
 use crate::slowpath::SlowPath;
 use crate::topology::{Namespaces, Ports, Topology};
+use crate::trace::Tracer;
 use crate::worker::{self, WorkerConfig};
 
 /// Threads for gRPC, netlink and the like. They are idle when nobody asks for anything.
@@ -107,11 +108,13 @@ fn start(
     // Random: the seeds of the standard library's hashers are.
     let instance = RandomState::new().hash_one(std::process::id());
     let learning = Learning::new(instance)?;
+    let tracer = Tracer::default();
     let mut handles = Vec::new();
     let mut workers = Vec::new();
     for (id, &cpu) in derived.worker_cpus.iter().enumerate() {
         let worker = WorkerConfig { id, cpu: Some(cpu), idle: config.idle };
-        let (handle, count) = worker::spawn(worker, eal, control.worker(), slow_path.sender(), &learning)?;
+        let (handle, count) =
+            worker::spawn(worker, eal, control.worker(), slow_path.sender(), &learning, &tracer)?;
         handles.push(handle);
         workers.push((cpu, count));
     }
@@ -140,6 +143,7 @@ fn start(
         topology,
         slow_path,
         learning,
+        tracer,
         sessions: Arc::new(FibSessions::default()),
         info: Arc::new(info),
     })

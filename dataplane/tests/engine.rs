@@ -1,6 +1,7 @@
 //! The real pe-dataplane between real hosts, without hugepages. Takes root.
 
 mod bridges;
+mod domains;
 mod rig;
 mod sockets;
 

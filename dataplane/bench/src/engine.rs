@@ -5,6 +5,7 @@ use std::{path::Path, sync::atomic::Ordering, thread, time::Duration};
 use anyhow::{Context, ensure};
 use dataplane::learning::Learning;
 use dataplane::slowpath::SlowPath;
+use dataplane::trace::Tracer;
 use dataplane::worker::{self, Receiving, Sending, WorkerConfig, WorkerCount};
 use dpdk::{Device, Eal, Environment, Mempool, MempoolConfig, Options, PortConfig, derive, tsc};
 use forwarding::Control;
@@ -39,8 +40,14 @@ pub(crate) fn measure(scenario: Scenario, capture: &Path, time: Duration) -> any
     let slow_path = SlowPath::spawn(eal, &[])?;
     let cpu = derived.worker_cpus.first().copied();
     let worker = WorkerConfig { id: 0, cpu, idle: dataplane::config::Idle::Poll };
-    let (handle, count) =
-        worker::spawn(worker, eal, control.worker(), slow_path.sender(), &Learning::new(0)?)?;
+    let (handle, count) = worker::spawn(
+        worker,
+        eal,
+        control.worker(),
+        slow_path.sender(),
+        &Learning::new(0)?,
+        &Tracer::default(),
+    )?;
     let sink = tx.pop().context("the sink has no queue")?;
     let nowhere = unused.into_iter().next().context("the source has no queue to send by")?;
     handle.attach(ports.output, "output", Vec::new(), Sending::Own(sink))?;

@@ -1,9 +1,11 @@
 use std::{net::IpAddr, path::PathBuf};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser};
 use clap_complete::Shell;
 
-/// Look into a running dataplane: ports, VRFs, VNIs, routes, neighbours, drops.
+use crate::text;
+
+/// Look into a running dataplane: ports, VRFs, VNIs, routes, neighbours, bridge domains, drops, packets.
 #[derive(Debug, Parser)]
 #[command(
     name = "pectl",
@@ -37,7 +39,7 @@ pub(crate) enum Command {
     Ports,
     /// VRFs and how many routes each has.
     Vrfs,
-    /// VNIs: VRF, VTEP, router MAC, inner MTU.
+    /// L3VNIs and L2VNIs: VRF, VTEP, router MAC, inner MTU.
     Vnis,
     /// Routes the workers forward by, with their paths.
     Routes {
@@ -54,11 +56,53 @@ pub(crate) enum Command {
         #[arg(long)]
         port: Option<String>,
     },
+    /// Bridge domains: gateways, ports, VTEPs, how many MACs, counters.
+    Bridges {
+        /// Only this L2VNI.
+        #[arg(long, value_parser = vni())]
+        vni: Option<u32>,
+    },
+    /// MACs of bridge domains: where each is, and the addresses it has.
+    Macs {
+        /// Only this L2VNI.
+        #[arg(long, value_parser = vni())]
+        vni: Option<u32>,
+    },
+    /// One MAC.
+    #[command(subcommand)]
+    Mac(MacCommand),
+    /// Flood lists: the ports and VTEPs that get broadcast, multicast and unknown unicast frames.
+    Flood {
+        /// Only this L2VNI.
+        #[arg(long, value_parser = vni())]
+        vni: Option<u32>,
+    },
+    /// Addresses that ARP and neighbour discovery are answered for, or that are known to be on a port.
+    Suppression {
+        /// Only this L2VNI.
+        #[arg(long, value_parser = vni())]
+        vni: Option<u32>,
+    },
     /// Drops and hand-overs by port and reason, VRF misses, and the hand-over policers.
     Drops {
         /// Print again every so many seconds (at least 0.1) until interrupted.
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
         watch: Option<f64>,
+    },
+    /// Catch packets, and show every stage each of them passed.
+    #[command(after_help = EXPRESSIONS)]
+    Trace {
+        /// What to catch; everything when there is none.
+        expression: Vec<String>,
+        /// End after so many packets.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        count: u32,
+        /// End after so many seconds.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        seconds: u32,
+        /// Show the first 256 bytes as they were received, too.
+        #[arg(long)]
+        hex: bool,
     },
     /// The process: version, EAL arguments and what they were derived from, workers, FIB session.
     Info,
@@ -92,6 +136,45 @@ pub(crate) enum RouteCommand {
         #[arg(long, default_value_t = 0)]
         destination_port: u16,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MacCommand {
+    /// Explain what would happen to a frame for a MAC that comes in by a port, down to the outgoing headers.
+    Get {
+        /// The MAC, as aa:bb:cc:00:00:01.
+        #[arg(value_parser = text::parse_mac)]
+        mac: [u8; 6],
+        /// The L2VNI that it is looked up in.
+        #[arg(long, value_parser = vni())]
+        vni: u32,
+    },
+}
+
+const EXPRESSIONS: &str = "\
+Expressions (put parentheses in quotes, for the shell):
+  port NAME                  received on this port of the dataplane
+  vni N                      with this VNI in its VXLAN header, or received on a port of this L2VNI
+  [src|dst] mac MAC          with this MAC
+  [src|dst] host IP          with this IPv4 or IPv6 address, or with it in ARP or neighbour discovery
+  [src|dst] net PREFIX       the same for a prefix, as 10.1.0.0/24
+  proto NAME|NUMBER          tcp, udp, icmp, icmp6, arp, nd, or the number in the IP header
+  tcp udp icmp icmp6 arp nd  the same in short
+  ip, ip6, vxlan             IPv4, IPv6; encapsulated in VXLAN
+  sport N, dport N           with this source or destination port (TCP, UDP, SCTP)
+  verdict V                  transmit, replicate, hand-over or drop
+  reason NAME                handed over or dropped for this reason, as `pectl drops` names it
+  not E, E and E, E or E, (E)   'not' binds closest, then 'and', then 'or'
+
+Of an encapsulated packet the outer and the inner headers are looked at: one of them must match.
+
+  pectl trace port toswitch1 and '(vni 110 or host 10.1.0.1)' and not arp
+  pectl trace verdict drop --count 20 --seconds 300
+
+It exits with 1 when nothing matched in time.";
+
+fn vni() -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::from(1..=0x00ff_ffff)
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

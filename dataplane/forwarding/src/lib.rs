@@ -41,6 +41,7 @@ mod pipeline;
 mod reason;
 pub mod reclaim;
 mod tables;
+pub mod trace;
 mod types;
 
 pub use control::{

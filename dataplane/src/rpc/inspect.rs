@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::convert::address;
-use super::{Services, bridges};
+use super::{Services, bridges, trace};
 use crate::topology::{DEFAULT_VRF, Names, lock};
 
 /// Entries that wait for a client that reads slowly.
@@ -68,8 +68,9 @@ impl InspectApi for InspectService {
         bridges::resolve(&self.services.control, &self.names(), &request).map(Response::new)
     }
 
-    async fn trace(&self, _: Request<v1::TraceRequest>) -> Result<Response<Self::TraceStream>, Status> {
-        Err(Status::unimplemented("bridge domains"))
+    async fn trace(&self, request: Request<v1::TraceRequest>) -> Result<Response<Self::TraceStream>, Status> {
+        let entries = trace::start(&self.services, &request.into_inner())?;
+        Ok(Response::new(ReceiverStream::new(entries)))
     }
 
     type ListRoutesStream = ReceiverStream<Result<v1::RouteEntry, Status>>;

@@ -7,6 +7,7 @@ mod fib;
 mod inspect;
 mod socket;
 mod topology;
+mod trace;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,6 +30,7 @@ use self::topology::TopologyService;
 use crate::learning::Learning;
 use crate::slowpath::SlowPath;
 use crate::topology::{SharedControl, Topology};
+use crate::trace::Tracer;
 use crate::worker::WorkerCount;
 
 /// What does not change while the process runs.
@@ -59,6 +61,8 @@ pub struct Services {
     pub slow_path: SlowPath,
     /// What is learned in bridge domains.
     pub learning: Learning,
+    /// Where frames are caught.
+    pub tracer: Tracer,
     /// The client that programs routes.
     pub sessions: Arc<FibSessions>,
     /// The process.

@@ -30,6 +30,7 @@ use crate::config::Idle;
 use crate::error::Error;
 use crate::learning::Learning;
 use crate::slowpath::HandOverSender;
+use crate::trace::{Tracer, Unwatched, Watch};
 use crate::wake::Waker;
 
 /// Packets taken from a queue at once.
@@ -80,6 +81,7 @@ pub fn spawn(
     engine: forwarding::Worker,
     slow_path: HandOverSender,
     learning: &Learning,
+    tracer: &Tracer,
 ) -> Result<(WorkerHandle, Arc<WorkerCount>), Error> {
     let (handle, inbox) = inbox(config.id)?;
     let count = Arc::new(WorkerCount::default());
@@ -97,6 +99,7 @@ pub fn spawn(
         verdicts: [Verdict::Drop(Reason::PortDown); RX_BURST],
         copies: Vec::new(),
         learner: learning.waker(),
+        tracer: tracer.clone(),
         clock: Clock::new(),
         idle: config.idle,
     };
@@ -166,6 +169,8 @@ struct Worker {
     copies: Vec<(Mbuf, Verdict)>,
     /// Who looks at what the engine reports.
     learner: Waker,
+    /// Whether somebody wants to see packets.
+    tracer: Tracer,
     clock: Clock,
     idle: Idle,
 }
@@ -225,6 +230,15 @@ impl Worker {
     }
 
     fn forward(&mut self, port: PortId, burst: &mut Burst<RX_BURST>) {
+        if !self.tracer.is_on() {
+            return self.forward_watched(port, burst, &mut Unwatched);
+        }
+        let mut catch = self.tracer.catch(port, burst.iter().map(Mbuf::data));
+        self.forward_watched(port, burst, &mut catch);
+        catch.send();
+    }
+
+    fn forward_watched(&mut self, port: PortId, burst: &mut Burst<RX_BURST>, watch: &mut impl Watch) {
         let count = burst.len();
         let frames: &mut [Frame] = Frame::wrap_slice_mut(burst);
         let Some(verdicts) = self.verdicts.get_mut(..count) else { return burst.clear() };
@@ -232,8 +246,9 @@ impl Worker {
         let mut handed_over = false;
         for (packet, index) in burst.drain().zip(0..count) {
             let verdict = self.verdicts.get(index).copied().unwrap_or(Verdict::Drop(Reason::PortDown));
+            watch.verdict(index, verdict);
             handed_over |= match verdict {
-                Verdict::Replicate => self.replicate(port, packet),
+                Verdict::Replicate => self.replicate(port, packet, |copy| watch.copy(index, copy)),
                 verdict => self.carry_out(port, packet, verdict),
             };
         }
@@ -255,8 +270,8 @@ impl Worker {
         false
     }
 
-    /// Sends a packet to all its places; whether one of them is the kernel.
-    fn replicate(&mut self, port: PortId, packet: Mbuf) -> bool {
+    /// Sends a packet to all its places, and tells them; whether one of them is the kernel.
+    fn replicate(&mut self, port: PortId, packet: Mbuf, mut tell: impl FnMut(Verdict)) -> bool {
         let mut copies = std::mem::take(&mut self.copies);
         let packet = Frame::wrap(packet);
         self.engine.replicate(port, &packet, Frame::duplicate, |copy, verdict| {
@@ -264,6 +279,7 @@ impl Worker {
         });
         let mut handed_over = false;
         for (copy, verdict) in copies.drain(..) {
+            tell(verdict);
             handed_over |= self.carry_out(port, copy, verdict);
         }
         // Its memory, for the next one.

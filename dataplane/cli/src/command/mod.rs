@@ -5,22 +5,33 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use dataplane_api::{
     MAX_MESSAGE_BYTES,
-    v1::{TopologyState, WatchRequest, inspect_client::InspectClient, topology_client::TopologyClient},
+    v1::{
+        BridgeEntry, ListBridgesRequest, TopologyState, TraceRequest, WatchRequest,
+        inspect_client::InspectClient, topology_client::TopologyClient,
+    },
 };
+use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 
 use crate::{
-    cli::{Arguments, Command, Format, RouteCommand},
+    cli::{Arguments, Command, Format, MacCommand, RouteCommand},
     error::Error,
     output,
 };
 
+mod bridges;
 mod drops;
+mod explanation;
+mod flood;
 mod info;
+mod mac;
+mod macs;
 mod neighbors;
 mod ports;
 mod route;
 mod routes;
+mod suppression;
+mod trace;
 mod vnis;
 mod vrfs;
 
@@ -56,6 +67,29 @@ impl Session {
         let topology = self.topology().await?;
         let names = topology.vrfs.iter().filter_map(|vrf| vrf.spec.as_ref()).map(|spec| spec.name.as_str());
         known("VRF", name, names)
+    }
+
+    /// Makes sure that an L2VNI exists, if one is asked for. What the interface takes for it: 0 is all.
+    ///
+    /// # Errors
+    /// When there is no such L2VNI.
+    pub(crate) async fn known_l2vni(&self, vni: Option<u32>) -> Result<u32, Error> {
+        let Some(vni) = vni else { return Ok(0) };
+        let topology = self.topology().await?;
+        let specs = topology.l2vnis.iter().filter_map(|state| state.spec.as_ref());
+        let names: Vec<String> = specs.map(|spec| spec.vni.to_string()).collect();
+        known("L2VNI", &vni.to_string(), names.iter().map(String::as_str))?;
+        Ok(vni)
+    }
+
+    /// Bridge domains: the one asked for, or all.
+    ///
+    /// # Errors
+    /// When it does not exist.
+    pub(crate) async fn bridges(&self, vni: Option<u32>) -> Result<Vec<BridgeEntry>, Error> {
+        let request = ListBridgesRequest { vni: self.known_l2vni(vni).await? };
+        let stream = self.inspect().list_bridges(request).await?.into_inner();
+        Ok(stream.collect::<Result<_, _>>().await?)
     }
 }
 
@@ -106,6 +140,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             return route::get(&session, address, vrf, flow).await;
         }
         Command::Neighbors { port } => neighbors::run(&session, port).await?,
+        Command::Bridges { vni } => bridges::run(&session, vni).await?,
+        Command::Macs { vni } => macs::run(&session, vni).await?,
+        Command::Mac(MacCommand::Get { mac, vni }) => return mac::get(&session, mac, vni).await,
+        Command::Flood { vni } => flood::run(&session, vni).await?,
+        Command::Suppression { vni } => suppression::run(&session, vni).await?,
+        Command::Trace { expression, count, seconds, hex } => {
+            let request = TraceRequest { expression: expression.join(" "), count, seconds };
+            return trace::run(&session, request, hex).await;
+        }
         Command::Drops { watch } => drops::run(&session, watch).await?,
         Command::Info => info::run(&session).await?,
         Command::Completion { .. } => unreachable!("answered above, without a connection"),

@@ -6,13 +6,19 @@ use serde::Serialize;
 use super::{Session, health, vrf_name};
 use crate::{error::Error, output, output::Row, text};
 
+/// Shown for what a port has not, as it is routed or bridged.
+const NONE: &str = "-";
+
 #[derive(Debug, Serialize)]
 struct Port {
     name: String,
     id: u32,
     kind: &'static str,
     device: String,
+    /// Empty of a bridged one.
     vrf: String,
+    /// 0 of a routed one.
+    l2vni: u32,
     health: &'static str,
     error: String,
     driver: String,
@@ -68,7 +74,8 @@ impl Port {
             id: state.id,
             kind,
             device,
-            vrf: vrf_name(spec.vrf),
+            vrf: if spec.bridge.is_some() { String::new() } else { vrf_name(spec.vrf) },
+            l2vni: spec.bridge.map_or(0, |bridge| bridge.l2vni),
             health: health(state.health),
             error: state.error,
             driver: state.driver,
@@ -87,6 +94,7 @@ impl Row for Port {
         "PORT",
         "HEALTH",
         "VRF",
+        "L2VNI",
         "KIND",
         "DEVICE",
         "MAC",
@@ -108,7 +116,8 @@ impl Row for Port {
         vec![
             self.name.clone(),
             health,
-            self.vrf.clone(),
+            if self.vrf.is_empty() { NONE.to_owned() } else { self.vrf.clone() },
+            if self.l2vni == 0 { NONE.to_owned() } else { self.l2vni.to_string() },
             self.kind.to_owned(),
             self.device.clone(),
             self.mac.clone(),
@@ -145,4 +154,25 @@ pub(super) async fn run(session: &Session) -> Result<(), Error> {
         })
         .collect();
     output::print_rows(session.format, &ports)
+}
+
+#[cfg(test)]
+mod tests {
+    use dataplane_api::v1::{BridgePortSpec, PortSpec};
+
+    use super::*;
+
+    #[test]
+    fn a_port_is_routed_or_bridged() {
+        let cells = |bridge| {
+            let spec = PortSpec { name: "pe-e-110".into(), bridge, ..PortSpec::default() };
+            let state = PortState { spec: Some(spec), ..PortState::default() };
+            Port::new(state, Counters::default()).cells()
+        };
+        assert_eq!(cells(None)[2..4], ["default", NONE]);
+        assert_eq!(
+            cells(Some(BridgePortSpec { l2vni: 110, ..BridgePortSpec::default() }))[2..4],
+            [NONE, "110"]
+        );
+    }
 }

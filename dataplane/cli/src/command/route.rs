@@ -1,10 +1,10 @@
-use std::{fmt::Write as _, net::IpAddr, process::ExitCode};
+use std::{net::IpAddr, process::ExitCode};
 
 use dataplane_api::v1::{ResolveReply, ResolveRequest};
 use serde::Serialize;
 
-use super::Session;
-use crate::{cli::Format, decode, error::Error, output, text};
+use super::{Session, explanation::Explained};
+use crate::{cli::Format, error::Error, output, text};
 
 /// What decides among equal-cost paths.
 pub(super) struct Flow {
@@ -19,13 +19,8 @@ struct Explanation {
     vrf: String,
     address: IpAddr,
     prefix: String,
-    steps: Vec<String>,
-    outcome: String,
-    reason: String,
-    port: String,
-    /// Hexadecimal.
-    headers: String,
-    decoded: Vec<String>,
+    #[serde(flatten)]
+    explained: Explained,
 }
 
 impl Explanation {
@@ -34,30 +29,13 @@ impl Explanation {
             vrf,
             address,
             prefix: reply.prefix,
-            steps: reply.steps,
-            outcome: reply.outcome,
-            reason: reply.reason,
-            port: reply.port,
-            headers: text::hex(&reply.headers, ""),
-            decoded: decode::headers(&reply.headers),
+            explained: Explained::new(reply.steps, reply.outcome, reply.reason, reply.port, &reply.headers),
         }
     }
 
     fn words(&self) -> String {
         let mut words = format!("{} in VRF {}\n", self.address, self.vrf);
-        for (number, step) in self.steps.iter().enumerate() {
-            _ = writeln!(words, "{:>3}. {step}", number + 1);
-        }
-        _ = match self.outcome.as_str() {
-            "transmit" => writeln!(words, "transmit by {} with", self.port),
-            outcome => writeln!(words, "{outcome}: {}", self.reason),
-        };
-        for line in &self.decoded {
-            _ = writeln!(words, "     {line}");
-        }
-        if !self.headers.is_empty() {
-            _ = writeln!(words, "     = {}", self.headers);
-        }
+        self.explained.write(&mut words);
         words
     }
 }
@@ -83,7 +61,7 @@ pub(super) async fn get(
         Format::Json => output::print_json(&explanation)?,
         Format::Table => output::print_text(&explanation.words())?,
     }
-    Ok(if explanation.outcome == "drop" { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    Ok(explanation.explained.exit_code())
 }
 
 #[cfg(test)]

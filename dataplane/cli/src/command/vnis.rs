@@ -1,4 +1,4 @@
-use dataplane_api::v1::L3VniState;
+use dataplane_api::v1::{L2VniState, L3VniState};
 use serde::Serialize;
 
 use super::{Session, health};
@@ -38,6 +38,23 @@ impl From<L3VniState> for Vni {
     }
 }
 
+impl From<L2VniState> for Vni {
+    fn from(state: L2VniState) -> Self {
+        let spec = state.spec.unwrap_or_default();
+        Self {
+            vni: spec.vni,
+            kind: "l2",
+            vrf: spec.vrf,
+            health: health(state.health),
+            error: state.error,
+            vtep: text::address(&spec.vtep_address),
+            udp_port: if spec.udp_port == 0 { VXLAN_PORT } else { spec.udp_port },
+            router_mac: text::mac(&spec.mac),
+            mtu: state.mtu,
+        }
+    }
+}
+
 impl Row for Vni {
     const HEADER: &'static [&'static str] =
         &["VNI", "KIND", "VRF", "HEALTH", "VTEP", "UDP-PORT", "ROUTER-MAC", "MTU", "ERROR"];
@@ -58,6 +75,8 @@ impl Row for Vni {
 }
 
 pub(super) async fn run(session: &Session) -> Result<(), Error> {
-    let vnis: Vec<Vni> = session.topology().await?.l3vnis.into_iter().map(Vni::from).collect();
+    let topology = session.topology().await?;
+    let l2vnis = topology.l2vnis.into_iter().map(Vni::from);
+    let vnis: Vec<Vni> = topology.l3vnis.into_iter().map(Vni::from).chain(l2vnis).collect();
     output::print_rows(session.format, &vnis)
 }

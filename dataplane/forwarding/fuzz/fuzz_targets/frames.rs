@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 
 use forwarding::{
-    Buffer, Control, Mac, Packet, Path, PortConfig, PortId, Reason, Verdict, Vni, VniConfig, VrfId,
+    Attachment, Buffer, Control, Mac, Packet, Path, PortConfig, PortId, Reason, Verdict, Vni, VniConfig, VrfId,
     WeightedPath, Worker,
 };
 use libfuzzer_sys::fuzz_target;
@@ -25,7 +25,12 @@ fn ip(text: &str) -> IpAddr {
 fn node() -> (Control, Worker) {
     let mut control = Control::new().unwrap();
     let red = control.vrf_add("red").unwrap();
-    let port = |name: &str, vrf, last| PortConfig { name: name.to_owned(), vrf, mac: mac(last), mtu: 1500 };
+    let port = |name: &str, vrf, last| PortConfig {
+        name: name.to_owned(),
+        attachment: Attachment::Routed(vrf),
+        mac: mac(last),
+        mtu: 1500,
+    };
     let up = control.port_add(port("up", VrfId::DEFAULT, 1)).unwrap();
     let tenant = control.port_add(port("red", red, 2)).unwrap();
     control.vtep_addresses_set(&[ip("192.0.2.1"), ip("2001:db8:ffff::1")]).unwrap();

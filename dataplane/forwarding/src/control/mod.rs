@@ -11,6 +11,7 @@ mod macs;
 mod neighbors;
 mod routes;
 mod topology;
+mod trace;
 mod tunnels;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

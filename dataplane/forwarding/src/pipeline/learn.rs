@@ -21,6 +21,8 @@ pub(super) struct Learner {
     reported: bool,
     /// What was reported lately, by hash.
     recent: Box<[u64; RECENT]>,
+    /// There is something in it.
+    remembers: bool,
     recent_since: u64,
     /// By port: what it may flood, and what is reported of it.
     meters: Vec<(Meter, Meter)>,
@@ -30,15 +32,22 @@ pub(super) struct Learner {
 
 impl Learner {
     pub(super) fn new(reports: SyncSender<Report>) -> Self {
-        let recent = Box::new([0; RECENT]);
-        Self { reports, reported: false, recent, recent_since: 0, meters: Vec::new(), now: 0 }
+        Self {
+            reports,
+            reported: false,
+            recent: Box::new([0; RECENT]),
+            remembers: false,
+            recent_since: 0,
+            meters: Vec::new(),
+            now: 0,
+        }
     }
 
     pub(super) fn tick(&mut self, now: u64) {
         self.now = now;
         if now.wrapping_sub(self.recent_since) > QUIET {
             self.recent_since = now;
-            if self.reported {
+            if std::mem::take(&mut self.remembers) {
                 self.recent.fill(0);
             }
         }
@@ -65,6 +74,7 @@ impl Learner {
         let now = self.now;
         if self.meters(port).1.admit(LEARN_RATE, now) && self.reports.try_send(report).is_ok() {
             self.recent[place] = key;
+            self.remembers = true;
             self.reported = true;
         }
     }

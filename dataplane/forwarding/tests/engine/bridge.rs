@@ -336,3 +336,19 @@ fn a_domain_comes_changes_and_goes_alone() {
     assert_eq!(lab.send(lab.c, &out).0, Verdict::Transmit(lab.up));
     assert_eq!(lab.control.ports().filter(|(_, port)| port.mac == UP).count(), 1);
 }
+
+#[test]
+fn a_filter_knows_ports_and_the_domains_they_are_in() {
+    let lab = BridgeLab::with_hosts();
+    let asks = who_has(mac(HOST_A), "192.171.24.11", "192.171.24.1");
+    let filter = lab.control.filter("port a and vni 110 and dst host 192.171.24.1").unwrap();
+    assert!(filter.matches(lab.a, &asks, Verdict::Replicate));
+    assert!(!filter.matches(lab.b, &asks, Verdict::Replicate));
+    let inside = lab.control.filter("vni 110 and arp").unwrap();
+    let tunnel = tunnelled("192.0.2.2", 110, 0, &asks);
+    for (port, frame, expected) in [(lab.c, &asks, false), (lab.up, &asks, false), (lab.up, &tunnel, true)] {
+        assert_eq!(inside.matches(port, frame, Verdict::Replicate), expected);
+    }
+    let error = lab.control.filter("port svi").unwrap_err();
+    assert_eq!(error.expected, "the name of a port: a, b, c, d, routed, up");
+}

@@ -36,6 +36,28 @@ fn a_host_is_learned_with_its_address() {
     assert_eq!(lab.control.bridge_counters(vni(110)).unwrap().learned, 1);
 }
 
+/// Workers ask in every round whether something was reported; what was is not to be forgotten by that.
+#[test]
+fn what_was_reported_is_reported_again_when_it_is_seen_again() {
+    let mut lab = BridgeLab::with_hosts();
+    let (a, b) = (lab.a, lab.b);
+    assert!(lab.worker.take_reported());
+    let host = garp(mac(HOST), "192.171.24.11");
+    for _ in 0..4 {
+        lab.pass(AGING / 2);
+        lab.send_and_learn(a, &host);
+        assert!(lab.worker.take_reported());
+    }
+    assert_eq!(lab.control.host_addresses(vni(110), mac(HOST)).collect::<Vec<_>>(), [ip("192.171.24.11")]);
+    // Away and back again.
+    for port in [b, a, b, a] {
+        lab.pass(Duration::from_secs(1));
+        lab.send_and_learn(port, &unicast(HOST, 0x52));
+        lab.worker.take_reported();
+        assert_eq!(place(&lab, HOST), Some(MacKind::Local(port)));
+    }
+}
+
 /// Both ways, and every place is in force with the frame after the first.
 #[test]
 fn a_mac_moves_and_comes_back() {
