@@ -10,7 +10,9 @@ use dataplane::worker::{self, Receiving, Sending, WorkerConfig, WorkerCount};
 use dpdk::{Device, Eal, Environment, Mempool, MempoolConfig, Options, PortConfig, derive, tsc};
 use forwarding::Control;
 
-use crate::{report::Figures, scenario::Scenario};
+use crate::report::Figures;
+use crate::scenario::{Ports, Scenario};
+use crate::verify::verify;
 
 /// Packets at once, as the worker takes them: the floor is measured with the same.
 pub(crate) const BURST: usize = 64;
@@ -37,6 +39,9 @@ pub(crate) fn measure(scenario: Scenario, capture: &Path, time: Duration) -> any
 
     let mut control = Control::new().context("cannot make the tables")?;
     let ports = scenario.set_up(&mut control)?;
+    verify(scenario, &scenario.frames(), &mut control, ports)?;
+    let before = reasons(&control, ports)?;
+    ensure!(before.is_empty(), "not every frame was forwarded: {before}");
     let slow_path = SlowPath::spawn(eal, &[])?;
     let cpu = derived.worker_cpus.first().copied();
     let worker = WorkerConfig { id: 0, cpu, idle: dataplane::config::Idle::Poll };
@@ -61,11 +66,9 @@ pub(crate) fn measure(scenario: Scenario, capture: &Path, time: Duration) -> any
     let packets = packets_after - packets_before;
     ensure!(packets > 0, "no packet came through");
 
-    let counters = control.port_counters(ports.input)?;
-    let others: Vec<_> =
-        counters.reasons().map(|(reason, count)| format!("{} {count}", reason.name())).collect();
-    ensure!(others.is_empty(), "not every packet was forwarded: {}", others.join(", "));
-    ensure!(counters.forwarded > 0, "nothing was forwarded");
+    let others = reasons(&control, ports)?;
+    ensure!(others.is_empty(), "not every packet was forwarded: {others}");
+    ensure!(control.port_counters(ports.output)?.tx_packets > 0, "nothing was sent");
 
     #[expect(clippy::cast_precision_loss, reason = "figures for people, far below 2^52")]
     let (cycles, packets_f, hertz) = ((end - start) as f64, packets as f64, tsc::hertz() as f64);
@@ -76,7 +79,19 @@ pub(crate) fn measure(scenario: Scenario, capture: &Path, time: Duration) -> any
         cycles_total,
         cycles_forwarding: cycles_total,
         packets,
+        copies: scenario.floods().then(|| scenario.copies()),
+        cycles_per_copy: scenario.floods().then(|| cycles_total / f64::from(scenario.copies())),
     })
+}
+
+/// What became of packets that were not forwarded, on either port.
+fn reasons(control: &Control, ports: Ports) -> anyhow::Result<String> {
+    let mut all = Vec::new();
+    for port in [ports.input, ports.output] {
+        let counters = control.port_counters(port)?;
+        all.extend(counters.reasons().map(|(reason, count)| format!("{} {count}", reason.name())));
+    }
+    Ok(all.join(", "))
 }
 
 fn now(count: &WorkerCount) -> (u64, u64) {

@@ -17,10 +17,13 @@ use clap::{Parser, Subcommand};
 mod engine;
 mod floor;
 mod hugepages;
+mod learning;
+mod memory;
 mod pcap;
 mod report;
 mod scenario;
 mod traffic;
+mod verify;
 
 use hugepages::Hugepages;
 use report::Figures;
@@ -55,6 +58,16 @@ enum What {
     },
     /// List the scenarios.
     List,
+    /// New MACs per second, as JSON: from their frames to what the dataplane tells of them.
+    Learning,
+    /// One scenario without DPDK, frames in memory: nanoseconds per packet of the fastest round. For profilers, as
+    /// `valgrind --tool=callgrind pe-bench memory l2-1mac`.
+    Memory {
+        name: String,
+        /// How many times each of the 16 384 flows is forwarded.
+        #[arg(default_value_t = 100)]
+        rounds: u32,
+    },
     /// Put the JSON object on standard input under a key of the object in a file, beside its other keys.
     #[command(hide = true)]
     Merge { key: String, file: PathBuf },
@@ -76,6 +89,12 @@ fn main() -> ExitCode {
 fn run(command: What) -> anyhow::Result<()> {
     match command {
         What::List => scenario::ALL.iter().for_each(|scenario| println!("{}", scenario.name)),
+        What::Learning => {
+            let _hugepages = Hugepages::borrow(PAGES);
+            // On one line: DPDK's drivers print as they please before it.
+            println!("{}", serde_json::to_string(&learning::measure()?)?);
+        }
+        What::Memory { name, rounds } => println!("{:.2} ns", memory::run(by_name(&name)?, rounds)?),
         What::Merge { key, file } => {
             let value = serde_json::from_reader(std::io::stdin()).context("no JSON on standard input")?;
             report::merge(&file, &key, value)
@@ -141,6 +160,8 @@ fn floor_figures(floor: floor::Floor, out: &Path) -> anyhow::Result<Figures> {
         cycles_total: floor.cycles,
         cycles_forwarding: 0.0,
         packets: floor.packets,
+        copies: None,
+        cycles_per_copy: None,
     };
     report::save(out, "floor", &figures)?;
     Ok(figures)

@@ -17,6 +17,12 @@ pub(crate) struct Figures {
     pub(crate) cycles_forwarding: f64,
     /// Packets that were measured.
     pub(crate) packets: u64,
+    /// Of flooding: copies that leave for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) copies: Option<u16>,
+    /// And the share of the total that each of them has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cycles_per_copy: Option<f64>,
 }
 
 /// Writes `value` to `folder/name.json`.
@@ -48,13 +54,14 @@ pub(crate) fn merge(file: &Path, key: &str, value: serde_json::Value) -> io::Res
 pub(crate) fn table(all: &[Figures]) -> String {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(["scenario", "Mpps", "cycles/packet", "of these forwarding", "packets"]);
+    table.set_header(["scenario", "Mpps", "cycles/packet", "of these forwarding", "per copy", "packets"]);
     for figures in all {
         table.add_row([
             figures.name.clone(),
             format!("{:.2}", figures.mpps),
             format!("{:.0}", figures.cycles_total),
             format!("{:.0}", figures.cycles_forwarding),
+            figures.cycles_per_copy.map_or_else(String::new, |cycles| format!("{cycles:.0}")),
             figures.packets.to_string(),
         ]);
     }

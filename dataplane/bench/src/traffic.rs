@@ -9,6 +9,8 @@ pub(crate) const FLOWS: usize = 16_384;
 
 /// The engine's port MAC, which every frame is for.
 pub(crate) const OUR_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
+/// The MAC of the port that they leave by.
+pub(crate) const OUTPUT_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x03];
 /// Who sends them.
 pub(crate) const PEER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
 /// This node's VTEP and router MAC, and those of the PE at the other end.
@@ -16,6 +18,8 @@ pub(crate) const OUR_VTEP: Ipv4Addr = Ipv4Addr::new(100, 65, 0, 1);
 pub(crate) const OUR_ROUTER_MAC: [u8; 6] = [0x02, 0, 0, 0, 1, 0x01];
 /// The VNI of tenant VRF red.
 pub(crate) const VNI: u32 = 100;
+/// A bridge domain's.
+pub(crate) const L2VNI: u32 = 200;
 /// IANA's port of VXLAN, RFC 7348 section 5.
 pub(crate) const VXLAN_PORT: u16 = 4789;
 /// Remote VTEPs are 100.65.1.0 and the following.
@@ -26,8 +30,21 @@ pub(crate) fn remote_vtep(index: u8) -> Ipv4Addr {
     Ipv4Addr::new(100, 65, 1, index)
 }
 
+/// The MAC of host `index` of a bridge domain.
+pub(crate) fn host_mac(index: u32) -> [u8; 6] {
+    let [_, a, b, c] = index.to_be_bytes();
+    [0x02, 0, 1, a, b, c]
+}
+
+/// The MAC of the next hop towards remote VTEP `index`.
+pub(crate) fn next_hop_mac(index: u8) -> [u8; 6] {
+    [0x02, 0, 0, 0, 3, index]
+}
+
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+/// IEEE 802's EtherType for experiments.
+const LOCAL_EXPERIMENT: [u8; 2] = [0x88, 0xb5];
 const UDP: u8 = 17;
 /// Shortest frame without its checksum, IEEE 802.3 clause 4A.
 const SHORTEST: usize = 60;
@@ -116,12 +133,43 @@ pub(crate) fn encapsulated(destinations: &[Ipv4Addr]) -> Vec<Vec<u8>> {
             let vtep = u8::try_from(index % usize::from(VTEPS)).expect("taken modulo");
             let inner = ipv4(Ipv4Addr::new(198, 18, 0, 1), *destination, &udp(source, port, &[]));
             let inner = ethernet(OUR_ROUTER_MAC, [0x02, 0, 0, 0, 2, vtep], ETHERTYPE_IPV4, &inner);
-            let [_, v1, v2, v3] = VNI.to_be_bytes();
-            let vxlan = [&[0x08, 0, 0, 0, v1, v2, v3, 0][..], &inner].concat();
-            let outer = ipv4(remote_vtep(vtep), OUR_VTEP, &udp(49_152 + source % 16_384, VXLAN_PORT, &vxlan));
+            let outer = vxlan(remote_vtep(vtep), OUR_VTEP, VNI, source, &inner);
             padded(ethernet(OUR_MAC, PEER_MAC, ETHERTYPE_IPV4, &outer))
         })
         .collect()
+}
+
+/// A frame in VXLAN over IPv4.
+fn vxlan(from: Ipv4Addr, to: Ipv4Addr, vni: u32, source: u16, inner: &[u8]) -> Vec<u8> {
+    let [_, v1, v2, v3] = vni.to_be_bytes();
+    let vxlan = [&[0x08, 0, 0, 0, v1, v2, v3, 0][..], inner].concat();
+    ipv4(from, to, &udp(49_152 + source % 16_384, VXLAN_PORT, &vxlan))
+}
+
+/// Flow `index` between hosts of a bridge domain: UDP over IPv4.
+pub(crate) fn bridged(destination: [u8; 6], index: u32) -> Vec<u8> {
+    let (source, port) = ports(index as usize);
+    let packet = ipv4(Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2), &udp(source, port, &[]));
+    padded(ethernet(destination, PEER_MAC, ETHERTYPE_IPV4, &packet))
+}
+
+/// A frame of flow `index` that arrives from a remote VTEP.
+pub(crate) fn through_tunnel(vtep: u8, index: u32, frame: &[u8]) -> Vec<u8> {
+    let outer = vxlan(remote_vtep(vtep), OUR_VTEP, L2VNI, ports(index as usize).0, frame);
+    ethernet(OUR_MAC, PEER_MAC, ETHERTYPE_IPV4, &outer)
+}
+
+/// Whether `sent` is `frame` in the tunnel to a remote VTEP. Its UDP source port may be any of the dynamic ones.
+pub(crate) fn is_tunnelled(sent: &[u8], vtep: u8, frame: &[u8]) -> bool {
+    let Some(&[high, low]) = sent.get(34..36) else { return false };
+    let source = u16::from_be_bytes([high, low]);
+    let outer = vxlan(OUR_VTEP, remote_vtep(vtep), L2VNI, source.wrapping_sub(49_152), frame);
+    source >= 49_152 && sent == ethernet(next_hop_mac(vtep % VTEPS), OUTPUT_MAC, ETHERTYPE_IPV4, &outer)
+}
+
+/// What a host says that has come up: a frame for nobody in particular, by which its MAC is learned.
+pub(crate) fn announcement(mac: [u8; 6]) -> Vec<u8> {
+    padded(ethernet([0xff; 6], mac, LOCAL_EXPERIMENT, &[]))
 }
 
 /// [`FLOWS`] destinations anywhere in IPv4's 1.0.0.0 to 99.255.255.255.
@@ -137,6 +185,11 @@ pub(crate) fn any_ipv6(random: &mut Random) -> Vec<Ipv6Addr> {
             Ipv6Addr::from(bits >> 3 | 1 << 125)
         })
         .collect()
+}
+
+/// What a host says to the peer: a frame by which its MAC is learned.
+pub(crate) fn from_host(mac: [u8; 6]) -> Vec<u8> {
+    padded(ethernet(PEER_MAC, mac, LOCAL_EXPERIMENT, &[]))
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ fn run(arguments: &Arguments) -> e2e::Result<String> {
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder.path(), open)
         .map_err(e2e::Error::file("cannot open up", folder.path()))?;
-    match e2e::load::measure(arguments.routes, &binaries, folder.path()) {
+    match e2e::load::routes(arguments.routes, &binaries, folder.path()) {
         Ok(report) => serde_json::to_string_pretty(&report)
             .map_err(|error| e2e::Error::unexpected(format!("cannot print: {error}"))),
         Err(error) => {

@@ -1,8 +1,12 @@
-//! Routes by the hundred thousand: from a BGP speaker through stock bgpd and zebra, frr-bridge and the real dataplane.
+//! Routes and MACs by the thousand: from a BGP speaker through stock bgpd and zebra, frr-bridge and the real dataplane, and from
+//! hosts the other way round.
 //!
-//! Runs natively: the default VRF is enough, so the kernel needs no VRF devices.
+//! Runs natively: the default VRF and a plain overlay are enough, so the kernel needs no VRF devices.
 
+mod macs;
 mod rig;
+mod routes;
 mod speaker;
 
-pub use rig::{Report, measure};
+pub use macs::{Report as MacReport, macs};
+pub use routes::{Report as RouteReport, routes};

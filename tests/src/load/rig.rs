@@ -1,27 +1,23 @@
-//! One node of ours and a BGP speaker beside it.
+//! One node of ours and what is beside it.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
-use super::speaker::Speaker;
 use crate::lab::{Daemon, Dataplane, Frr, netns};
 use crate::wait::{LONG, until};
 use crate::{Error, Result};
 
-const HOST: &str = "peload-host";
+pub(super) const HOST: &str = "peload-host";
 const ROUTER: &str = "peload-pe";
 const PORTS: &str = "peload-dp";
-const PEER: &str = "peload-peer";
+/// Where the other end of the BGP session is.
+pub(super) const PEER: &str = "peload-peer";
 const UPLINK: &str = "peload0";
-const US: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const THEM: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-const THEIR_ASN: u16 = 64612;
-/// A million routes take zebra some twenty seconds on two cores; this is for machines that have a bad day.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(super) const US: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub(super) const THEM: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub(super) const OUR_ASN: u16 = 64514;
+pub(super) const THEIR_ASN: u16 = 64612;
 
 const UNDERLAY: &str = "underlays:
 - asn: 64514
@@ -31,26 +27,25 @@ const UNDERLAY: &str = "underlays:
   neighbors: [{asn: 64612, address: 192.0.2.2, holdTimeSeconds: 3600, keepaliveTimeSeconds: 1200}]
 ";
 
-/// What was measured.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// Routes announced.
-    pub routes: u32,
-    /// Seconds from the first UPDATE to the last route in the dataplane.
-    pub seconds: f64,
-    /// Their ratio.
-    pub routes_per_second: f64,
-    /// Growth of the dataplane's resident memory meanwhile, bytes per route.
-    pub dataplane_bytes_per_route: f64,
+/// The node, while it runs.
+pub(super) struct Node<'a> {
+    pub(super) client: Dataplane,
+    pub(super) dataplane: &'a Daemon,
 }
 
-/// Announces `routes` prefixes to a node made of the daemons in `binaries`, whose logs go to `logs`.
+/// Makes a node of the daemons in `binaries`, whose logs go to `logs`, with `objects` beside its underlay, and lets `work`
+/// measure. Nothing of it stays.
 ///
 /// # Errors
-/// When anything does not come up, or the routes do not arrive.
-pub fn measure(routes: u32, binaries: &Path, logs: &Path) -> Result<Report> {
+/// When anything does not come up, or `work`'s.
+pub(super) fn with_node<T>(
+    objects: &str,
+    binaries: &Path,
+    logs: &Path,
+    work: impl FnOnce(&Node<'_>) -> Result<T>,
+) -> Result<T> {
     clean();
-    let result = run(routes, binaries, logs);
+    let result = run(objects, binaries, logs, work);
     clean();
     result
 }
@@ -65,7 +60,12 @@ fn clean() {
     }
 }
 
-fn run(routes: u32, binaries: &Path, logs: &Path) -> Result<Report> {
+fn run<T>(
+    objects: &str,
+    binaries: &Path,
+    logs: &Path,
+    work: impl FnOnce(&Node<'_>) -> Result<T>,
+) -> Result<T> {
     netns::create(&[HOST, ROUTER, PEER].map(str::to_owned))?;
     netns::ip_batch(
         None,
@@ -82,6 +82,7 @@ fn run(routes: u32, binaries: &Path, logs: &Path) -> Result<Report> {
     for (path, text) in [
         (folder.join("node-config.yaml"), "nodeIndex: {index: 1}\n"),
         (configs.join("openpe_underlay.yaml"), UNDERLAY),
+        (configs.join("openpe_others.yaml"), objects),
     ] {
         fs::write(&path, text).map_err(Error::file("cannot write", &path))?;
     }
@@ -122,7 +123,8 @@ fn run(routes: u32, binaries: &Path, logs: &Path) -> Result<Report> {
     frr.start()?;
     bridge.start()?;
     controller.start()?;
-    let measured = load(routes, &socket, &dataplane);
+    let measured = until(LONG, "the dataplane to answer", || Dataplane::connect(&socket))
+        .and_then(|client| work(&Node { client, dataplane: &dataplane }));
     // In the opposite order; whatever went wrong above, none of them stays.
     for mut daemon in [controller, bridge, dataplane] {
         let _ = daemon.kill();
@@ -131,47 +133,4 @@ fn run(routes: u32, binaries: &Path, logs: &Path) -> Result<Report> {
         let _ = frr.kill(name);
     }
     measured
-}
-
-fn load(routes: u32, socket: &Path, dataplane: &Daemon) -> Result<Report> {
-    let client = until(LONG, "the dataplane to answer", || Dataplane::connect(socket))?;
-    let mut speaker = until(LONG, "the BGP session with our bgpd", || {
-        netns::within(PEER, || Speaker::establish(SocketAddr::from((US, 179)), THEIR_ASN, THEM))
-    })?;
-    until(LONG, "frr-bridge to have synced", || match client.info()? {
-        info if info.fib_synced => Ok(()),
-        info => Err(Error::unexpected(format!("FIB client {:?} has not synced", info.fib_client))),
-    })?;
-    let count = || -> Result<u64> {
-        Ok(client.topology()?.vrfs.iter().find(|vrf| vrf.id == 0).map_or(0, |vrf| vrf.routes_v4))
-    };
-    let (before, memory_before) = (count()?, resident(dataplane)?);
-    let start = speaker.announce(routes)?;
-    let wanted = before + u64::from(routes);
-    until(PATIENCE, format!("{routes} routes in the dataplane"), || match count()? {
-        enough if enough >= wanted => Ok(()),
-        few => Err(Error::unexpected(format!("{few} of {wanted} are there"))),
-    })?;
-    let seconds = Instant::now().duration_since(start).as_secs_f64();
-    let grown = resident(dataplane)?.saturating_sub(memory_before);
-    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-    let bytes = grown as f64;
-    Ok(Report {
-        routes,
-        seconds,
-        routes_per_second: f64::from(routes) / seconds,
-        dataplane_bytes_per_route: bytes / f64::from(routes),
-    })
-}
-
-/// Resident memory of a daemon, bytes: `VmRSS` of proc(5).
-fn resident(daemon: &Daemon) -> Result<u64> {
-    let pid = daemon.pid().ok_or_else(|| Error::unexpected("the dataplane is not running"))?;
-    let path = Path::new("/proc").join(pid.to_string()).join("status");
-    let text = fs::read_to_string(&path).map_err(Error::file("cannot read", &path))?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
-        .map(|kibibytes| kibibytes * 1024)
-        .ok_or_else(|| Error::unexpected(format!("{} has no VmRSS", path.display())))
 }

@@ -45,9 +45,7 @@ pub(super) enum Decision {
 /// A frame to one MAC.
 #[derive(Clone, Copy)]
 pub(super) struct Switched {
-    pub(super) bridge: u32,
     pub(super) destination: u64,
-    pub(super) at: u16,
     pub(super) length: u16,
     /// The type of service that its IP header is to have, when that is another than it has.
     pub(super) tos: Option<u8>,
@@ -122,14 +120,7 @@ pub(super) fn decide(
     #[expect(clippy::cast_possible_truncation, reason = "no frame is longer")]
     let length = frame.len() as u16;
     let from_tunnel = matches!(inside.origin, Origin::Vtep(_));
-    Ok(Decision::Switch(Switched {
-        bridge: bridge.slot,
-        destination,
-        at: inside.at,
-        length,
-        tos,
-        from_tunnel,
-    }))
+    Ok(Decision::Switch(Switched { destination, length, tos, from_tunnel }))
 }
 
 /// Looks whether the sender is where the tables have it, and reports it otherwise.

@@ -1,9 +1,7 @@
 //! The first stage: what a frame is, and in which table it is looked up.
 
-use super::bridge::{self, Decision, Inside};
-use super::learn::Learner;
+use super::bridge::Inside;
 use super::{Ingress, Place};
-use crate::counters::WorkerCells;
 use crate::ecn;
 use crate::fib::TableId;
 use crate::headers::{
@@ -11,7 +9,8 @@ use crate::headers::{
 };
 use crate::learn::Origin;
 use crate::reason::Reason;
-use crate::tables::Tables;
+use crate::tables::bridge::BridgeView;
+use crate::tables::{Tables, VniView};
 use crate::types::VrfId;
 
 /// A packet to be looked up.
@@ -35,28 +34,38 @@ pub(crate) enum Frame<'a> {
     Inside(Inside<'a>),
 }
 
-#[inline(always)]
-pub(super) fn classify(
-    tables: &Tables,
-    learner: &mut Learner,
-    cells: &WorkerCells,
-    ingress: &Ingress,
-    frame: &[u8],
-) -> Result<Decision, Reason> {
-    match locate(tables, ingress, frame)? {
-        Frame::Routed(routed) => Ok(Decision::Route(routed)),
-        Frame::Inside(inside) => bridge::decide(tables, learner, cells.bridge(inside.bridge.slot), &inside),
-    }
-}
-
 /// What a frame is, without a trace of having looked.
-#[inline(always)]
 pub(crate) fn locate<'a>(tables: &Tables, ingress: &Ingress, frame: &'a [u8]) -> Result<Frame<'a>, Reason> {
     if let Place::Bridged { bridge, flood_rate } = ingress.place {
-        let origin = Origin::Port(ingress.port);
-        let inside = Inside { bridge, frame, at: 0, port: ingress.port, origin, flood_rate, outer_tos: None };
-        return Ok(Frame::Inside(inside));
+        return Ok(Frame::Inside(of_port(ingress, bridge, flood_rate, frame)));
     }
+    let view = packet(ingress, frame)?;
+    if may_be_vxlan(ingress, &view)
+        && let Some(tunnel) = terminate(tables, ingress, &view, frame)?
+    {
+        return match tunnel.bridge() {
+            Some(slot) => tunnel.inside(tables, ingress, &view, slot).map(Frame::Inside),
+            None => tunnel.routed(tables, &view).map(Frame::Routed),
+        };
+    }
+    Ok(Frame::Routed(plain(ingress, view)))
+}
+
+/// A frame that a port of a bridge domain received.
+#[inline(always)]
+pub(super) const fn of_port<'a>(
+    ingress: &Ingress,
+    bridge: BridgeView,
+    flood_rate: u32,
+    frame: &'a [u8],
+) -> Inside<'a> {
+    let origin = Origin::Port(ingress.port);
+    Inside { bridge, frame, at: 0, port: ingress.port, origin, flood_rate, outer_tos: None }
+}
+
+/// The IP packet of a frame to a routed port.
+#[inline(always)]
+pub(super) fn packet(ingress: &Ingress, frame: &[u8]) -> Result<IpView, Reason> {
     let ethernet = EthernetView::new(frame).ok_or(Reason::Runt)?;
     if ethernet.destination_bits() != ingress.mac {
         return Err(not_to_us(ethernet, frame));
@@ -64,19 +73,15 @@ pub(crate) fn locate<'a>(tables: &Tables, ingress: &Ingress, frame: &'a [u8]) ->
     let Some(family) = Family::of_ethertype(ethernet.ethertype) else {
         return Err(not_ip(ethernet, frame));
     };
-    let packet = frame.get(ETHERNET..).unwrap_or_default();
-    let view = IpView::new(family, packet)?;
-    if view.transport.protocol == UDP
-        && ingress.node.is_own(view.destination_bits())
-        && let Some(inner) = decapsulate(tables, ingress, &view, packet)?
-    {
-        return Ok(inner);
-    }
+    IpView::new(family, frame.get(ETHERNET..).unwrap_or_default())
+}
+
+/// A packet that came through no tunnel.
+#[inline(always)]
+pub(super) const fn plain(ingress: &Ingress, view: IpView) -> Routed {
     #[expect(clippy::cast_possible_truncation, reason = "14")]
     let l3 = ETHERNET as u16;
-    let routed =
-        Routed { view, l3, tos: view.tos, vrf: ingress.vrf, tables: ingress.tables, tunnelled: false };
-    Ok(Frame::Routed(routed))
+    Routed { view, l3, tos: view.tos, vrf: ingress.vrf, tables: ingress.tables, tunnelled: false }
 }
 
 /// To a group, or to another station.
@@ -111,15 +116,30 @@ fn not_ip(ethernet: EthernetView, frame: &[u8]) -> Reason {
     }
 }
 
-/// The inner packet of a UDP packet to our VTEP address; nothing when its port is none of VXLAN's, and it is an ordinary
-/// packet to us.
+/// UDP to our VTEP address.
 #[inline(always)]
-fn decapsulate<'a>(
+pub(super) fn may_be_vxlan(ingress: &Ingress, view: &IpView) -> bool {
+    view.transport.protocol == UDP && ingress.node.is_own(view.destination_bits())
+}
+
+/// A frame that came through a tunnel which ends here.
+pub(super) struct Terminated<'a> {
+    vni: VniView,
+    /// From its Ethernet header on.
+    frame: &'a [u8],
+    /// Where it starts in what was received.
+    at: u16,
+}
+
+/// The frame within UDP to our VTEP address; nothing when its port is none of VXLAN's, and it is an ordinary packet to us.
+#[inline(always)]
+pub(super) fn terminate<'a>(
     tables: &Tables,
     ingress: &Ingress,
     outer: &IpView,
-    packet: &'a [u8],
-) -> Result<Option<Frame<'a>>, Reason> {
+    frame: &'a [u8],
+) -> Result<Option<Terminated<'a>>, Reason> {
+    let packet = frame.get(ETHERNET..).unwrap_or_default();
     let transport = outer.transport;
     if transport.fragment {
         return Err(Reason::OuterFragment);
@@ -138,44 +158,62 @@ fn decapsulate<'a>(
     if flags & VXLAN_FLAG_VNI == 0 {
         return Err(Reason::MalformedVxlan);
     }
-    let vni = be32(packet, start + 12).ok_or(Reason::MalformedVxlan)? >> 8;
-    let view = tables.vni(vni).ok_or(Reason::UnknownVni)?;
-    if view.own != outer.destination_bits() || view.udp_port != udp_port {
+    let number = be32(packet, start + 12).ok_or(Reason::MalformedVxlan)? >> 8;
+    let vni = tables.vni(number).ok_or(Reason::UnknownVni)?;
+    if vni.own != outer.destination_bits() || vni.udp_port != udp_port {
         return Err(Reason::UnknownVni);
     }
-    if tables.peers.find(vni, outer.source_bits()).is_none() {
+    if tables.peers.find(number, outer.source_bits()).is_none() {
         return Err(Reason::UnknownVtep);
     }
-    let inner_start = start + UDP_VXLAN;
-    let inner = packet.get(inner_start..start + udp_length).unwrap_or_default();
-    if let Some(slot) = view.bridge {
-        #[expect(clippy::cast_possible_truncation, reason = "at most 14 + 60 + 16")]
-        let at = (ETHERNET + inner_start) as u16;
-        return Ok(Some(Frame::Inside(Inside {
+    let inner = start + UDP_VXLAN;
+    let frame = packet.get(inner..start + udp_length).unwrap_or_default();
+    #[expect(clippy::cast_possible_truncation, reason = "at most 14 + 60 + 16")]
+    let at = (ETHERNET + inner) as u16;
+    Ok(Some(Terminated { vni, frame, at }))
+}
+
+impl<'a> Terminated<'a> {
+    /// The bridge domain that it is in, of an L2VNI.
+    #[inline(always)]
+    pub(super) const fn bridge(&self) -> Option<u32> {
+        self.vni.bridge
+    }
+
+    /// In that domain.
+    #[inline(always)]
+    pub(super) fn inside(
+        &self,
+        tables: &Tables,
+        ingress: &Ingress,
+        outer: &IpView,
+        slot: u32,
+    ) -> Result<Inside<'a>, Reason> {
+        Ok(Inside {
             bridge: tables.bridge(slot).ok_or(Reason::NoBridge)?,
-            frame: inner,
-            at,
+            frame: self.frame,
+            at: self.at,
             port: ingress.port,
             origin: Origin::Vtep(outer.source_bits()),
             flood_rate: 0,
             outer_tos: Some(outer.tos),
-        })));
+        })
     }
-    let ethernet = EthernetView::new(inner).ok_or(Reason::MalformedVxlan)?;
-    if ethernet.destination_bits() != view.router_mac.bits() {
-        return Err(Reason::NotRouterMac);
+
+    /// Of an L3VNI: a packet to be routed in its VRF.
+    #[inline(always)]
+    pub(super) fn routed(&self, tables: &Tables, outer: &IpView) -> Result<Routed, Reason> {
+        let ethernet = EthernetView::new(self.frame).ok_or(Reason::MalformedVxlan)?;
+        if ethernet.destination_bits() != self.vni.router_mac.bits() {
+            return Err(Reason::NotRouterMac);
+        }
+        let family = Family::of_ethertype(ethernet.ethertype).ok_or(Reason::InnerNotIp)?;
+        let view = IpView::new(family, self.frame.get(ETHERNET..).unwrap_or_default())?;
+        let ecn = ecn::decapsulate(outer.tos, view.tos)?;
+        #[expect(clippy::cast_possible_truncation, reason = "14")]
+        let l3 = self.at + ETHERNET as u16;
+        let (vrf, tos) = (self.vni.vrf, view.tos & !ecn::MASK | ecn);
+        let tables = tables.vrf(vrf).ok_or(Reason::UnknownVni)?;
+        Ok(Routed { view, l3, tos, vrf, tables, tunnelled: true })
     }
-    let family = Family::of_ethertype(ethernet.ethertype).ok_or(Reason::InnerNotIp)?;
-    let inner = IpView::new(family, inner.get(ETHERNET..).unwrap_or_default())?;
-    let ecn = ecn::decapsulate(outer.tos, inner.tos)?;
-    #[expect(clippy::cast_possible_truncation, reason = "at most 14 + 60 + 16 + 14")]
-    let l3 = (ETHERNET + inner_start + ETHERNET) as u16;
-    Ok(Some(Frame::Routed(Routed {
-        view: inner,
-        l3,
-        tos: inner.tos & !ecn::MASK | ecn,
-        vrf: view.vrf,
-        tables: tables.vrf(view.vrf).ok_or(Reason::UnknownVni)?,
-        tunnelled: true,
-    })))
 }

@@ -28,7 +28,8 @@ pub(super) struct Exit {
     pub(super) neighbor: Station,
     /// The port's MAC, and its MTU.
     pub(super) own: Station,
-    pub(super) tunnel: Option<u32>,
+    /// The tunnel record plus one that it goes through.
+    tunnel: u32,
     /// The slot plus one of the bridge domain that it is routed into, whose MAC table then says the port.
     bridge: u32,
 }
@@ -37,6 +38,12 @@ impl Exit {
     #[inline(always)]
     pub(super) const fn port(&self) -> PortId {
         PortId(self.neighbor.number())
+    }
+
+    /// The tunnel that it goes through.
+    #[inline(always)]
+    pub(super) const fn tunnel(&self) -> Option<u32> {
+        self.tunnel.checked_sub(1)
     }
 
     /// The bridge domain that a packet is routed into.
@@ -52,7 +59,7 @@ impl Exit {
 
     /// A way out of a bridge domain through a tunnel.
     pub(super) const fn tunnelled(self, neighbor: Station, own: Station, tunnel: u32) -> Self {
-        Self { neighbor, own, tunnel: Some(tunnel), ..self }
+        Self { neighbor, own, tunnel: tunnel + 1, ..self }
     }
 }
 
@@ -76,9 +83,9 @@ pub(super) fn leave(
     let (neighbor, tunnel, overhead) = match path {
         PathKind::Tunnel(tunnel) => {
             let (neighbor, overhead) = underlay(tables, tunnel, ip.hash)?;
-            (neighbor, Some(tunnel), overhead)
+            (neighbor, tunnel + 1, overhead)
         }
-        path => (neighbor(tables, path, destination)?, None, 0),
+        path => (neighbor(tables, path, destination)?, 0, 0),
     };
     let record = tables.ports.get(neighbor.number().into()).ok_or(Reason::NoPort)?;
     let own = record.station();

@@ -88,10 +88,11 @@ struct Scratch {
     hash: [FlowHash; MAX_BURST],
     vrf: [VrfId; MAX_BURST],
     exits: [Exit; MAX_BURST],
-    /// Frames for one MAC of a bridge domain: bridged, and routed into it.
-    switch: Switching,
+    /// Frames for one MAC of a bridge domain: bridged, and routed into it. Elsewhere, as the answers are, so that what
+    /// every packet needs stays close together.
+    switch: Box<Switching>,
     /// Requests that are answered here.
-    answers: Answers,
+    answers: Box<Answers>,
 }
 
 struct Answers {
@@ -132,6 +133,59 @@ impl<K: Copy + Default> Lookups<K> {
     }
 }
 
+impl Scratch {
+    /// Takes in a packet to be looked up.
+    #[inline(always)]
+    fn route(&mut self, at: u8, routed: &Routed, nic_hash: Option<u32>) {
+        let i = usize::from(at);
+        let Routed { view, l3, tos, vrf, tables: (v4, v6), .. } = routed;
+        self.l3[i] = *l3;
+        self.length[i] = view.length;
+        self.ttl[i] = view.ttl;
+        self.tos[i] = *tos;
+        self.vrf[i] = *vrf;
+        self.hash[i] = nic_hash.map_or_else(|| view.flow_hash(), FlowHash::from_nic);
+        #[expect(clippy::cast_possible_truncation, reason = "IPv4 addresses have 32 bits")]
+        match view.family {
+            Family::V4 => self.v4.push(at, view.destination as u32, *v4),
+            Family::V6 => self.v6.push(at, view.destination, *v6),
+        }
+    }
+
+    /// Decides on a frame in a bridge domain, and takes it in.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "the parts of a worker")]
+    fn bridge(
+        &mut self,
+        tables: &Tables,
+        learner: &mut Learner,
+        cells: &WorkerCells,
+        inside: &Inside<'_>,
+        at: u8,
+        nic_hash: Option<u32>,
+        verdict: &mut Verdict,
+    ) {
+        let i = usize::from(at);
+        match bridge::decide(tables, learner, cells.bridge(inside.bridge.slot), inside) {
+            Ok(Decision::Route(routed)) => self.route(at, &routed, nic_hash),
+            Ok(Decision::Switch(switched)) => {
+                self.l3[i] = inside.at;
+                self.length[i] = switched.length;
+                let from = if switched.from_tunnel { From::Tunnel } else { From::Port(inside.port) };
+                self.switch.push(at, inside.bridge.slot, switched.destination, from, switched.tos);
+            }
+            Ok(Decision::Flood) => *verdict = Verdict::Replicate,
+            Ok(Decision::Answer(answer)) => {
+                let place = self.answers.count % MAX_BURST;
+                self.answers.packet[place] = at;
+                self.answers.answer[place] = answer;
+                self.answers.count = place + 1;
+            }
+            Err(reason) => *verdict = reason.verdict(),
+        }
+    }
+}
+
 impl Worker {
     pub(crate) fn new(
         tables: Arc<Tables>,
@@ -151,8 +205,12 @@ impl Worker {
             hash: [FlowHash::default(); MAX_BURST],
             vrf: [VrfId::DEFAULT; MAX_BURST],
             exits: [Exit::default(); MAX_BURST],
-            switch: Switching::new(),
-            answers: Answers { count: 0, packet: [0; MAX_BURST], answer: [Answer::default(); MAX_BURST] },
+            switch: Box::new(Switching::new()),
+            answers: Box::new(Answers {
+                count: 0,
+                packet: [0; MAX_BURST],
+                answer: [Answer::default(); MAX_BURST],
+            }),
         });
         Self { tables, fib4, fib6, reader, cells, learner: Learner::new(reports), scratch }
     }
@@ -267,7 +325,7 @@ impl Worker {
             finish.leave(Family::V6, v6, |key| *key, &mut ways, packets, verdicts);
         }
         if switch.count() > 0 {
-            let bridged = switch::Bridged { tables, at: l3, length, hash };
+            let mut bridged = switch::Bridged { tables, at: l3, length, hash };
             bridged.find(switch);
             bridged.leave(switch, exits, packets, verdicts, |bridge| {
                 flood_unknown(learner, cells, ingress, bridge)
@@ -276,8 +334,11 @@ impl Worker {
         }
         let finish = Finish { tables, l3, length, ttl, tos, hash };
         if v4.count + v6.count > 0 {
-            finish.rewrite(Family::V4, v4, exits, switch, packets, verdicts);
-            finish.rewrite(Family::V6, v6, exits, switch, packets, verdicts);
+            finish.rewrite(Family::V4, v4, exits, packets, verdicts);
+            finish.rewrite(Family::V6, v6, exits, packets, verdicts);
+            if switch.count() > 0 {
+                switch::complete(tables, switch, exits, packets, verdicts);
+            }
             count_lookups(cells, ingress.vrf, vrf, &v4.packet[..v4.count], verdicts);
             count_lookups(cells, ingress.vrf, vrf, &v6.packet[..v6.count], verdicts);
         }
@@ -288,46 +349,74 @@ impl Worker {
         }
     }
 
+    /// Each kind of port has a loop of its own: routed packets do not pay for bridge domains.
     fn classify<P: Packet>(&mut self, ingress: &Ingress, packets: &[P], verdicts: &mut [Verdict]) {
+        self.scratch.v4.count = 0;
+        self.scratch.v6.count = 0;
+        self.scratch.switch.clear();
+        self.scratch.answers.count = 0;
+        match ingress.place {
+            Place::Routed => self.classify_routed(ingress, packets, verdicts),
+            Place::Bridged { bridge, flood_rate } => {
+                self.classify_bridged(ingress, bridge, flood_rate, packets, verdicts);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn classify_routed<P: Packet>(&mut self, ingress: &Ingress, packets: &[P], verdicts: &mut [Verdict]) {
         let Self { tables, scratch, cells, learner, .. } = self;
-        scratch.v4.count = 0;
-        scratch.v6.count = 0;
-        scratch.switch.clear();
-        scratch.answers.count = 0;
         for ((at, packet), verdict) in (0_u8..=u8::MAX).zip(packets).zip(verdicts) {
-            let i = usize::from(at);
-            match classify::classify(tables, learner, cells, ingress, packet.data()) {
-                Ok(Decision::Route(Routed { view, l3, tos, vrf, tables: (v4, v6), tunnelled })) => {
-                    scratch.l3[i] = l3;
-                    scratch.length[i] = view.length;
-                    scratch.ttl[i] = view.ttl;
-                    scratch.tos[i] = tos;
-                    scratch.vrf[i] = vrf;
-                    // The NIC hashed the outer flow, in which all inner ones may be one.
-                    let nic = if tunnelled { None } else { packet.flow_hash() };
-                    scratch.hash[i] = nic.map_or_else(|| view.flow_hash(), FlowHash::from_nic);
-                    #[expect(clippy::cast_possible_truncation, reason = "IPv4 addresses have 32 bits")]
-                    match view.family {
-                        Family::V4 => scratch.v4.push(at, view.destination as u32, v4),
-                        Family::V6 => scratch.v6.push(at, view.destination, v6),
+            let frame = packet.data();
+            let view = match classify::packet(ingress, frame) {
+                Ok(view) => view,
+                Err(reason) => {
+                    *verdict = reason.verdict();
+                    continue;
+                }
+            };
+            if classify::may_be_vxlan(ingress, &view) {
+                let done = match classify::terminate(tables, ingress, &view, frame) {
+                    Ok(None) => Ok(false),
+                    Ok(Some(tunnel)) => match tunnel.bridge() {
+                        None => tunnel.routed(tables, &view).map(|routed| {
+                            // The NIC hashed the outer flow, in which all inner ones may be one.
+                            scratch.route(at, &routed, None);
+                            true
+                        }),
+                        Some(slot) => tunnel.inside(tables, ingress, &view, slot).map(|inside| {
+                            scratch.bridge(tables, learner, cells, &inside, at, None, verdict);
+                            true
+                        }),
+                    },
+                    Err(reason) => Err(reason),
+                };
+                match done {
+                    Ok(false) => {}
+                    Ok(true) => continue,
+                    Err(reason) => {
+                        *verdict = reason.verdict();
+                        continue;
                     }
                 }
-                Ok(Decision::Switch(switched)) => {
-                    scratch.l3[i] = switched.at;
-                    scratch.length[i] = switched.length;
-                    let from = if switched.from_tunnel { From::Tunnel } else { From::Port(ingress.port) };
-                    scratch.switch.push(at, switched.bridge, switched.destination, from, switched.tos);
-                }
-                Ok(Decision::Flood) => *verdict = Verdict::Replicate,
-                Ok(Decision::Answer(answer)) => {
-                    let answers = &mut scratch.answers;
-                    let place = answers.count % MAX_BURST;
-                    answers.packet[place] = at;
-                    answers.answer[place] = answer;
-                    answers.count = place + 1;
-                }
-                Err(reason) => *verdict = reason.verdict(),
             }
+            scratch.route(at, &classify::plain(ingress, view), packet.flow_hash());
+        }
+    }
+
+    #[inline(always)]
+    fn classify_bridged<P: Packet>(
+        &mut self,
+        ingress: &Ingress,
+        bridge: BridgeView,
+        flood_rate: u32,
+        packets: &[P],
+        verdicts: &mut [Verdict],
+    ) {
+        let Self { tables, scratch, cells, learner, .. } = self;
+        for ((at, packet), verdict) in (0_u8..=u8::MAX).zip(packets).zip(verdicts) {
+            let inside = classify::of_port(ingress, bridge, flood_rate, packet.data());
+            scratch.bridge(tables, learner, cells, &inside, at, packet.flow_hash(), verdict);
         }
     }
 
@@ -415,7 +504,6 @@ impl Finish<'_> {
         family: Family,
         lookups: &Lookups<K>,
         exits: &[Exit; MAX_BURST],
-        switch: &Switching,
         packets: &mut [P],
         verdicts: &mut [Verdict],
     ) {
@@ -432,9 +520,7 @@ impl Finish<'_> {
                 tos: self.tos[i],
                 hash: self.hash[i],
             };
-            let exit = &exits[i];
-            let macs = if exit.bridge().is_some() { switch.inner(i) } else { None };
-            if let Err(reason) = rewrite::rewrite(self.tables, exit, &inner, macs, packet) {
+            if let Err(reason) = rewrite::rewrite(self.tables, &exits[i], &inner, packet) {
                 *verdict = reason.verdict();
             }
         }

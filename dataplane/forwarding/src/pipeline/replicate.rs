@@ -5,6 +5,7 @@ use super::classify::{self, Frame};
 use super::exit::{self, Exit};
 use super::switch::{fits, mtu};
 use super::{Worker, rewrite};
+use crate::hash::FlowHash;
 use crate::headers::{ETHERNET, EthernetView, frame_flow_hash};
 use crate::learn::Origin;
 use crate::packet::Packet;
@@ -34,6 +35,7 @@ impl Worker {
             Ok(Frame::Routed(_)) => return self.count_dropped(port, Reason::NoBridge, 1),
             Err(reason) => return self.count_dropped(port, reason, 1),
         };
+        let hash = frame_flow_hash(inside.frame);
         for target in self.tables.flood_targets(inside.bridge.slot) {
             match target {
                 FloodTarget::Port(to) if inside.origin == Origin::Port(to) => continue,
@@ -42,7 +44,9 @@ impl Worker {
             }
             let result = match copy(packet) {
                 None => Err(Reason::NoBuffer),
-                Some(mut made) => prepare(&self.tables, &inside, target, &mut made).map(|to| (made, to)),
+                Some(mut made) => {
+                    prepare(&self.tables, &inside, hash, target, &mut made).map(|to| (made, to))
+                }
             };
             match result {
                 Ok((made, to)) => send(made, Verdict::Transmit(to)),
@@ -65,6 +69,7 @@ impl Worker {
 fn prepare<P: Packet>(
     tables: &Tables,
     inside: &Inside<'_>,
+    hash: FlowHash,
     target: FloodTarget,
     made: &mut P,
 ) -> Result<PortId, Reason> {
@@ -81,11 +86,11 @@ fn prepare<P: Packet>(
             Ok(to)
         }
         FloodTarget::Tunnel(tunnel) => {
-            let (neighbor, overhead) = exit::underlay(tables, tunnel, frame_flow_hash(inside.frame))?;
+            let (neighbor, overhead) = exit::underlay(tables, tunnel, hash)?;
             let own = mtu(tables, PortId(neighbor.number()))?;
             fits(payload + overhead, own.number(), false)?;
             let exit = Exit::default().tunnelled(neighbor, own, tunnel);
-            rewrite::encapsulate(tables, &exit, made)?;
+            rewrite::encapsulate(tables, &exit, hash, made)?;
             Ok(exit.port())
         }
     }

@@ -5,7 +5,7 @@ use super::exit::Exit;
 use crate::checksum;
 use crate::ecn;
 use crate::hash::FlowHash;
-use crate::headers::{ETHERNET, Family, IPV4, IPV6, UDP_VXLAN, arp, frame_flow_hash, nd};
+use crate::headers::{ETHERNET, Family, IPV4, IPV6, UDP_VXLAN, arp, nd};
 use crate::packet::Packet;
 use crate::reason::{Reason, Verdict};
 use crate::tables::tunnel::{TEMPLATE_V4, TEMPLATE_V6, TunnelRecord};
@@ -34,18 +34,15 @@ const UDP_EXTRA: u16 = (UDP_VXLAN + ETHERNET) as u16;
 #[expect(clippy::cast_possible_truncation, reason = "20")]
 const IPV4_EXTRA: u16 = UDP_EXTRA + IPV4 as u16;
 
-/// Makes an IP packet ready. `macs` are the destination and source within a tunnel, when they are not the tunnel's own.
-///
-/// Fails before anything is changed.
+/// Makes an IP packet ready. Fails before anything is changed.
 #[inline(always)]
 pub(super) fn rewrite<P: Packet>(
     tables: &Tables,
     exit: &Exit,
     inner: &Inner,
-    macs: Option<(Mac, Mac)>,
     packet: &mut P,
 ) -> Result<(), Reason> {
-    let tunnel = match exit.tunnel {
+    let tunnel = match exit.tunnel() {
         None => None,
         Some(tunnel) => Some(tables.tunnels.get(tunnel).ok_or(Reason::NoNextHop)?),
     };
@@ -70,12 +67,6 @@ pub(super) fn rewrite<P: Packet>(
         Some(tunnel) if front == FRONT_V4 => outer_v4(frame, tunnel, exit, inner),
         Some(tunnel) => outer_v6(frame, tunnel, exit, inner),
     }
-    if let Some((destination, source)) = macs
-        && let Some(header) = frame.get_mut(front - ETHERNET..)
-    {
-        header[..6].copy_from_slice(&destination.octets());
-        header[6..12].copy_from_slice(&source.octets());
-    }
     if let Some(ip) = frame.get_mut(front..) {
         match inner.family {
             Family::V4 => inner_v4(ip, inner.tos),
@@ -83,6 +74,21 @@ pub(super) fn rewrite<P: Packet>(
         }
     }
     Ok(())
+}
+
+/// Gives a packet that was made ready for a tunnel of a bridge domain the MACs that it has in the domain.
+pub(super) fn inner_macs<P: Packet>(
+    tables: &Tables,
+    exit: &Exit,
+    (destination, source): (Mac, Mac),
+    packet: &mut P,
+) {
+    let Some(tunnel) = exit.tunnel().and_then(|tunnel| tables.tunnels.get(tunnel)) else { return };
+    let front = if tunnel.head().is_v6 { FRONT_V6 } else { FRONT_V4 };
+    if let Some(header) = packet.data_mut().get_mut(front - ETHERNET..front) {
+        header[..6].copy_from_slice(&destination.octets());
+        header[6..12].copy_from_slice(&source.octets());
+    }
 }
 
 #[inline(always)]
@@ -103,15 +109,25 @@ const fn macs(neighbor: Station, own: Station) -> ([u8; 6], [u8; 6]) {
 fn outer_v4(frame: &mut [u8], tunnel: &TunnelRecord, exit: &Exit, inner: &Inner) {
     ethernet(frame, exit, Family::V4.ethertype());
     let Some(front) = frame.first_chunk_mut::<FRONT_V4>() else { return };
-    let header = header_v4(tunnel, inner.tos, inner.length, inner.hash);
-    front[ETHERNET..ETHERNET + TEMPLATE_V4].copy_from_slice(&header);
+    if let Some(header) = front[ETHERNET..].first_chunk_mut::<TEMPLATE_V4>() {
+        header_v4(header, tunnel, inner.tos, inner.length, inner.hash);
+    }
     front[ETHERNET + TEMPLATE_V4..].copy_from_slice(&inner.family.ethertype().to_be_bytes());
 }
 
-/// The outer headers and the inner addresses; `length` is of what follows the inner Ethernet header.
+/// Writes as much of a tunnel's template as there is room for, and in it what is of this packet: the outer headers at
+/// least, without the inner addresses if they are there already. `length` is of what follows the inner Ethernet header.
+///
+/// In place: to change a copy and to move that costs some cycles more.
 #[inline(always)]
-fn header_v4(tunnel: &TunnelRecord, inner_tos: u8, inner_length: u16, hash: FlowHash) -> [u8; TEMPLATE_V4] {
-    let mut header = tunnel.template_v4();
+fn header_v4<const N: usize>(
+    header: &mut [u8; N],
+    tunnel: &TunnelRecord,
+    inner_tos: u8,
+    inner_length: u16,
+    hash: FlowHash,
+) {
+    tunnel.copy_to(header);
     let tos = ecn::encapsulate(inner_tos);
     // No overflow: it fits into the port's MTU.
     let length = inner_length.wrapping_add(IPV4_EXTRA);
@@ -122,22 +138,28 @@ fn header_v4(tunnel: &TunnelRecord, inner_tos: u8, inner_length: u16, hash: Flow
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
     header[20..22].copy_from_slice(&hash.source_port().to_be_bytes());
     header[24..26].copy_from_slice(&inner_length.wrapping_add(UDP_EXTRA).to_be_bytes());
-    header
 }
 
 #[inline(always)]
 fn outer_v6(frame: &mut [u8], tunnel: &TunnelRecord, exit: &Exit, inner: &Inner) {
     ethernet(frame, exit, Family::V6.ethertype());
     let Some(front) = frame.first_chunk_mut::<FRONT_V6>() else { return };
-    let header = header_v6(tunnel, inner.tos, inner.length, inner.hash);
-    front[ETHERNET..ETHERNET + TEMPLATE_V6].copy_from_slice(&header);
+    if let Some(header) = front[ETHERNET..].first_chunk_mut::<TEMPLATE_V6>() {
+        header_v6(header, tunnel, inner.tos, inner.length, inner.hash);
+    }
     front[ETHERNET + TEMPLATE_V6..].copy_from_slice(&inner.family.ethertype().to_be_bytes());
 }
 
 /// Likewise.
 #[inline(always)]
-fn header_v6(tunnel: &TunnelRecord, inner_tos: u8, inner_length: u16, hash: FlowHash) -> [u8; TEMPLATE_V6] {
-    let mut header = tunnel.template_v6();
+fn header_v6<const N: usize>(
+    header: &mut [u8; N],
+    tunnel: &TunnelRecord,
+    inner_tos: u8,
+    inner_length: u16,
+    hash: FlowHash,
+) {
+    tunnel.copy_to(header);
     let tos = ecn::encapsulate(inner_tos);
     let length = inner_length.wrapping_add(UDP_EXTRA).to_be_bytes();
     header[0] = 0x60 | tos >> 4;
@@ -145,38 +167,44 @@ fn header_v6(tunnel: &TunnelRecord, inner_tos: u8, inner_length: u16, hash: Flow
     header[4..6].copy_from_slice(&length);
     header[40..42].copy_from_slice(&hash.source_port().to_be_bytes());
     header[44..46].copy_from_slice(&length);
-    header
 }
 
 /// Puts a whole frame of a bridge domain into a tunnel. Fails before anything is changed.
 #[inline(always)]
-pub(super) fn encapsulate<P: Packet>(tables: &Tables, exit: &Exit, packet: &mut P) -> Result<(), Reason> {
-    let tunnel = exit.tunnel.and_then(|tunnel| tables.tunnels.get(tunnel)).ok_or(Reason::NoNextHop)?;
+pub(super) fn encapsulate<P: Packet>(
+    tables: &Tables,
+    exit: &Exit,
+    hash: FlowHash,
+    packet: &mut P,
+) -> Result<(), Reason> {
+    let tunnel = exit.tunnel().and_then(|tunnel| tables.tunnels.get(tunnel)).ok_or(Reason::NoNextHop)?;
     let frame = packet.data();
     let length = u16::try_from(frame.len().saturating_sub(ETHERNET)).map_err(|_| Reason::BridgeTooBig)?;
-    let (hash, tos) = (frame_flow_hash(frame), tos(frame).unwrap_or(0));
+    let tos = tos(frame).unwrap_or(0);
     if tunnel.head().is_v6 {
         if !packet.prepend(FRONT_V6 - ETHERNET) {
             return Err(Reason::NoHeadroom);
         }
-        let header = header_v6(tunnel, tos, length, hash);
-        outer(packet.data_mut(), exit, Family::V6, &header[..TEMPLATE_V6 - MACS]);
+        let frame = packet.data_mut();
+        ethernet(frame, exit, Family::V6.ethertype());
+        if let Some((_, frame)) = frame.split_first_chunk_mut::<ETHERNET>()
+            && let Some(header) = frame.first_chunk_mut::<{ TEMPLATE_V6 - MACS }>()
+        {
+            header_v6(header, tunnel, tos, length, hash);
+        }
     } else {
         if !packet.prepend(FRONT_V4 - ETHERNET) {
             return Err(Reason::NoHeadroom);
         }
-        let header = header_v4(tunnel, tos, length, hash);
-        outer(packet.data_mut(), exit, Family::V4, &header[..TEMPLATE_V4 - MACS]);
+        let frame = packet.data_mut();
+        ethernet(frame, exit, Family::V4.ethertype());
+        if let Some((_, frame)) = frame.split_first_chunk_mut::<ETHERNET>()
+            && let Some(header) = frame.first_chunk_mut::<{ TEMPLATE_V4 - MACS }>()
+        {
+            header_v4(header, tunnel, tos, length, hash);
+        }
     }
     Ok(())
-}
-
-#[inline(always)]
-fn outer(frame: &mut [u8], exit: &Exit, family: Family, header: &[u8]) {
-    ethernet(frame, exit, family.ethertype());
-    if let Some(front) = frame.get_mut(ETHERNET..ETHERNET + header.len()) {
-        front.copy_from_slice(header);
-    }
 }
 
 /// Makes a frame that was bridged to a port of its domain ready: nothing is in front of it, nor behind. Fails before

@@ -28,7 +28,7 @@ pub(super) struct Switching {
     from: [From; MAX_BURST],
     tos: [Option<u8>; MAX_BURST],
     found: [MacWord; MAX_BURST],
-    /// By packet: the MACs within the tunnel that a routed packet leaves by.
+    /// The MACs within the tunnel that a routed packet leaves by.
     inner: [Option<(Mac, Mac)>; MAX_BURST],
 }
 
@@ -64,12 +64,6 @@ impl Switching {
         self.tos[at] = tos;
         self.count = at + 1;
     }
-
-    /// The destination and source MAC of a packet that was routed into a tunnel of a domain.
-    #[inline(always)]
-    pub(super) const fn inner(&self, packet: usize) -> Option<(Mac, Mac)> {
-        self.inner[packet % MAX_BURST]
-    }
 }
 
 /// The stages' view of the scratch.
@@ -79,8 +73,8 @@ pub(super) struct Bridged<'a> {
     pub(super) at: &'a [u16; MAX_BURST],
     /// The frame's length of bridged ones, the IP packet's of routed ones.
     pub(super) length: &'a [u16; MAX_BURST],
-    /// Of routed ones.
-    pub(super) hash: &'a [FlowHash; MAX_BURST],
+    /// Of routed ones, and of bridged ones once they leave by a tunnel.
+    pub(super) hash: &'a mut [FlowHash; MAX_BURST],
 }
 
 impl Bridged<'_> {
@@ -95,7 +89,7 @@ impl Bridged<'_> {
     /// Finds where each frame leaves, if it does; `unknown` says what becomes of one for a MAC that nobody knows.
     #[inline(always)]
     pub(super) fn leave<P: Packet>(
-        &self,
+        &mut self,
         switch: &mut Switching,
         exits: &mut [Exit; MAX_BURST],
         packets: &[P],
@@ -119,21 +113,21 @@ impl Bridged<'_> {
                 MacPlace::Port(port) => match self.by_port(port, i, routed) {
                     Ok(()) => {
                         exits[i] = exit.bridged(port);
-                        switch.inner[i] = None;
+                        switch.inner[at] = None;
                         Verdict::Transmit(port)
                     }
                     Err(reason) => reason.verdict(),
                 },
                 MacPlace::Tunnel(tunnel) => {
-                    let hash = if routed {
-                        self.hash[i]
-                    } else {
+                    if !routed {
                         // Out of a port of the domain: the frame is the packet.
-                        packet.flow_hash().map_or_else(|| frame_flow_hash(packet.data()), FlowHash::from_nic)
-                    };
-                    match self.by_tunnel(tunnel, hash, i, routed) {
+                        self.hash[i] = packet
+                            .flow_hash()
+                            .map_or_else(|| frame_flow_hash(packet.data()), FlowHash::from_nic);
+                    }
+                    match self.by_tunnel(tunnel, self.hash[i], i, routed) {
                         Ok((neighbor, own)) => {
-                            switch.inner[i] = routed.then(|| (exit.neighbor.mac(), exit.own.mac()));
+                            switch.inner[at] = routed.then(|| (exit.neighbor.mac(), exit.own.mac()));
                             exits[i] = exit.tunnelled(neighbor, own, tunnel);
                             Verdict::Transmit(exits[i].port())
                         }
@@ -185,13 +179,32 @@ impl Bridged<'_> {
             if switch.from[at] == From::Router || !matches!(verdict, Verdict::Transmit(_)) {
                 continue;
             }
-            let result = match exits[i].tunnel {
-                Some(_) => rewrite::encapsulate(self.tables, &exits[i], packet),
+            let result = match exits[i].tunnel() {
+                Some(_) => rewrite::encapsulate(self.tables, &exits[i], self.hash[i], packet),
                 None => rewrite::bring_out(packet, self.at[i], self.length[i], switch.tos[at]),
             };
             if let Err(reason) = result {
                 *verdict = reason.verdict();
             }
+        }
+    }
+}
+
+/// Completes packets that were routed into a domain, when the routing stages have written them.
+pub(super) fn complete<P: Packet>(
+    tables: &Tables,
+    switch: &Switching,
+    exits: &[Exit; MAX_BURST],
+    packets: &mut [P],
+    verdicts: &[Verdict],
+) {
+    for at in 0..switch.count.min(MAX_BURST) {
+        let i = usize::from(switch.packet[at]);
+        if switch.from[at] == From::Router
+            && let (Some(packet), Some(Verdict::Transmit(_)), Some(macs)) =
+                (packets.get_mut(i), verdicts.get(i), switch.inner[at])
+        {
+            rewrite::inner_macs(tables, &exits[i], macs, packet);
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::low;
 use crate::checksum;
-use crate::headers::{UDP, VXLAN_FLAG_VNI};
+use crate::headers::{IPV4, IPV6, UDP, VXLAN_FLAG_VNI};
 use crate::types::{Mac, Vni, address_bits};
 
 /// Outer IPv4, UDP, VXLAN and the inner Ethernet addresses; the inner EtherType is the packet's.
@@ -49,41 +50,29 @@ impl TunnelRecord {
         TunnelHead { vtep: self.vtep.load(Ordering::Relaxed), is_v6: self.is_v6.load(Ordering::Relaxed) != 0 }
     }
 
+    /// The first bytes of the template, a multiple of four: the whole of it, or without the inner addresses.
     #[inline(always)]
-    pub(crate) fn template_v4(&self) -> [u8; TEMPLATE_V4] {
-        let mut bytes = [0; TEMPLATE_V4];
-        self.copy_to(&mut bytes);
-        bytes
-    }
-
-    #[inline(always)]
-    pub(crate) fn template_v6(&self) -> [u8; TEMPLATE_V6] {
-        let mut bytes = [0; TEMPLATE_V6];
-        self.copy_to(&mut bytes);
-        bytes
+    pub(crate) fn copy_to<const N: usize>(&self, bytes: &mut [u8; N]) {
+        let (whole, rest) = bytes.as_chunks_mut();
+        for (bytes, word) in whole.iter_mut().zip(&self.template) {
+            *bytes = word.load(Ordering::Relaxed).to_le_bytes();
+        }
+        if let (Some(bytes), Some(word)) = (rest.first_chunk_mut(), self.template.get(N / 8)) {
+            *bytes = low(word.load(Ordering::Relaxed)).to_le_bytes();
+        }
     }
 
     /// The remote VTEP's address.
     #[inline(always)]
     pub(crate) fn destination(&self) -> u128 {
         if self.head().is_v6 {
-            let template = self.template_v6();
-            u128::from_be_bytes(std::array::from_fn(|i| template[24 + i]))
+            let mut ip = [0; IPV6];
+            self.copy_to(&mut ip);
+            u128::from_be_bytes(std::array::from_fn(|i| ip[24 + i]))
         } else {
-            let template = self.template_v4();
-            crate::types::v4_bits(u32::from_be_bytes([
-                template[16],
-                template[17],
-                template[18],
-                template[19],
-            ]))
-        }
-    }
-
-    #[inline(always)]
-    fn copy_to(&self, bytes: &mut [u8]) {
-        for (bytes, word) in bytes.chunks_mut(8).zip(&self.template) {
-            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes()[..bytes.len()]);
+            let mut ip = [0; IPV4];
+            self.copy_to(&mut ip);
+            crate::types::v4_bits(u32::from_be_bytes([ip[16], ip[17], ip[18], ip[19]]))
         }
     }
 

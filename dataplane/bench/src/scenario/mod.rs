@@ -8,13 +8,18 @@ use forwarding::{Attachment, Control, Mac, Path, PortConfig, PortId, Vni, VniCon
 
 use crate::traffic;
 
+pub(crate) mod bridge;
+
+use bridge::{Domain, Way};
+
 /// Every run has the same tables and traffic.
 const SEED: u64 = 2026;
 const FULL_IPV4: usize = 1_000_000;
 const FULL_IPV6: usize = 250_000;
+const MANY_MACS: u32 = 10_000;
 /// Gateways, and groups, that a full table's routes are spread over.
 const NEXT_HOPS: u8 = 64;
-const MTU: u16 = 1500;
+pub(crate) const MTU: u16 = 1500;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +39,8 @@ enum Kind {
     Encapsulate(usize),
     /// VXLAN to routed IPv4.
     Decapsulate,
+    /// Through a bridge domain.
+    Bridge(Domain),
 }
 
 /// All of them, in the order of the table.
@@ -45,6 +52,15 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "l3vni-encap-1route", kind: Kind::Encapsulate(1) },
     Scenario { name: "l3vni-encap-1m", kind: Kind::Encapsulate(FULL_IPV4) },
     Scenario { name: "l3vni-decap", kind: Kind::Decapsulate },
+    Scenario { name: "l2-1mac", kind: Kind::Bridge(Domain::new(Way::Local, 1)) },
+    Scenario { name: "l2-10kmac", kind: Kind::Bridge(Domain::new(Way::Local, MANY_MACS)) },
+    Scenario { name: "l2vni-encap", kind: Kind::Bridge(Domain::new(Way::Encapsulate, 1)) },
+    Scenario { name: "l2vni-encap-10kmac", kind: Kind::Bridge(Domain::new(Way::Encapsulate, MANY_MACS)) },
+    Scenario { name: "l2vni-decap", kind: Kind::Bridge(Domain::new(Way::Decapsulate, 1)) },
+    Scenario { name: "l2vni-decap-10kmac", kind: Kind::Bridge(Domain::new(Way::Decapsulate, MANY_MACS)) },
+    Scenario { name: "bum-1", kind: Kind::Bridge(Domain::flood(1)) },
+    Scenario { name: "bum-16", kind: Kind::Bridge(Domain::flood(16)) },
+    Scenario { name: "bum-256", kind: Kind::Bridge(Domain::flood(256)) },
 ];
 
 /// The engine's ports in a scenario.
@@ -78,6 +94,29 @@ impl Scenario {
                 traffic::to_ipv6(&within(&sample::ipv6(routes, SEED), &mut random, |bits| Some(bits.into())))
             }
             Kind::Decapsulate => traffic::encapsulated(&traffic::any_ipv4(&mut random)),
+            Kind::Bridge(domain) => domain.frames(),
+        }
+    }
+
+    /// How many frames leave for one that enters.
+    pub(crate) fn copies(self) -> u16 {
+        match self.kind {
+            Kind::Bridge(Domain { way: Way::Flood, vteps, .. }) => vteps,
+            _ => 1,
+        }
+    }
+
+    /// Whether frames are flooded.
+    pub(crate) fn floods(self) -> bool {
+        matches!(self.kind, Kind::Bridge(Domain { way: Way::Flood, .. }))
+    }
+
+    /// Whether `sent`, copy `copy` of what flow `index` became, is as it must be, to the last byte. Of routed packets the
+    /// engine's own tests say so.
+    pub(crate) fn is_right(self, index: u32, copy: usize, sent: &[u8]) -> bool {
+        match self.kind {
+            Kind::Bridge(domain) => domain.is_right(index, copy, sent),
+            _ => true,
         }
     }
 
@@ -86,6 +125,9 @@ impl Scenario {
     /// # Errors
     /// When the engine refuses, which is a mistake of the scenario's.
     pub(crate) fn set_up(self, control: &mut Control) -> anyhow::Result<Ports> {
+        if let Kind::Bridge(domain) = self.kind {
+            return domain.set_up(control);
+        }
         let red = control.vrf_add("red")?;
         let tenant = |of| {
             if matches!(self.kind, Kind::Encapsulate(_)) && of == "input" { red } else { VrfId::DEFAULT }
@@ -100,7 +142,7 @@ impl Scenario {
         };
         let input = port("input", tenant("input"), traffic::OUR_MAC)?;
         let output_vrf = if self.kind == Kind::Decapsulate { red } else { VrfId::DEFAULT };
-        let output = port("output", output_vrf, [0x02, 0, 0, 0, 0, 0x03])?;
+        let output = port("output", output_vrf, traffic::OUTPUT_MAC)?;
         let vni = Vni::new(traffic::VNI)?;
         control.vtep_addresses_set(&[traffic::OUR_VTEP.into()])?;
         control.vni_set(
@@ -163,6 +205,7 @@ impl Scenario {
                 }
                 control.route4(red, 0, 0, adjacent[0])?;
             }
+            Kind::Bridge(_) => {}
         }
         Ok(Ports { input, output })
     }
@@ -177,7 +220,7 @@ struct Groups<'a> {
 impl Groups<'_> {
     fn adjacent(&mut self, port: PortId, index: u8) -> anyhow::Result<u32> {
         let gateway = IpAddr::from(Ipv4Addr::new(192, 0, 2, index));
-        self.control.neighbor_set(port, gateway, Mac::new([0x02, 0, 0, 0, 3, index]))?;
+        self.control.neighbor_set(port, gateway, Mac::new(traffic::next_hop_mac(index)))?;
         self.group(Path::Adjacent { port, gateway })
     }
 
