@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::plan::{
     HOST_ASN, Host, KERNEL_PE, KERNEL_PE_ASN, NODE_ASN, SPINES, Vrf, link_pe, link_spine, session_host,
-    session_pe, spine_asn, spine_netns, uplink, vtep,
+    session_pe, spine_asn, spine_netns, uplink, vtep, vtep_v6,
 };
 
 /// What is common to every `router bgp` of the lab's own FRRs.
@@ -24,7 +24,7 @@ pub fn spine(spine: u8, pes: &[u8]) -> String {
             let _ = writeln!(text, " neighbor {peer} bfd");
         }
     }
-    for (family, keep) in [("ipv4 unicast", false), ("l2vpn evpn", true)] {
+    for (family, keep) in [("ipv4 unicast", false), ("ipv6 unicast", false), ("l2vpn evpn", true)] {
         let _ = writeln!(text, " address-family {family}");
         for &pe in pes {
             let peer = link_pe(pe, spine);
@@ -63,11 +63,15 @@ pub fn kernel_pe(pe: u8, vrfs: &[Vrf]) -> String {
             let _ = writeln!(text, " neighbor {peer} bfd");
         }
     }
-    let _ = writeln!(text, " address-family ipv4 unicast\n  network {router_id}/32");
-    for spine in SPINES {
-        let _ = writeln!(text, "  neighbor {} activate", link_spine(pe, spine));
+    let networks = [("ipv4", format!("{router_id}/32")), ("ipv6", format!("{}/128", vtep_v6(pe)))];
+    for (family, network) in networks {
+        let _ = writeln!(text, " address-family {family} unicast\n  network {network}");
+        for spine in SPINES {
+            let _ = writeln!(text, "  neighbor {} activate", link_spine(pe, spine));
+        }
+        let _ = writeln!(text, " exit-address-family");
     }
-    let _ = writeln!(text, " exit-address-family\n address-family l2vpn evpn");
+    let _ = writeln!(text, " address-family l2vpn evpn");
     for spine in SPINES {
         let _ = writeln!(text, "  neighbor {} activate", link_spine(pe, spine));
     }
@@ -119,7 +123,7 @@ pub fn node(pe: u8) -> String {
 /// The Underlay of a node of ours: two spines, one of them with BFD.
 pub fn underlay(pe: u8) -> String {
     let mut text = format!("underlays:\n- asn: {NODE_ASN}\n  routerIDCIDR: 10.0.0.0/24\n");
-    text.push_str("  tunnelEndpoint:\n    cidrs: [100.65.0.0/24]\n  interfaces:\n");
+    text.push_str("  tunnelEndpoint:\n    cidrs: [100.65.0.0/24, \"fd00:64::/120\"]\n  interfaces:\n");
     for spine in SPINES {
         let _ = writeln!(
             text,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::plan::{Host, Vrf, pe_netns, vtep};
+use super::plan::{Host, Vrf, pe_netns, vtep, vtep_v6};
 use super::{Frr, config, netns};
 use crate::Result;
 
@@ -16,7 +16,7 @@ pub fn devices(pe: u8, vrfs: &[Vrf]) -> Result<()> {
         netns::sysctl(&name, sysctl, "1")?;
     }
     let address = vtep(pe);
-    let mut text = format!("addr add {address}/32 dev lo\n");
+    let mut text = format!("addr add {address}/32 dev lo\naddr add {}/128 dev lo\n", vtep_v6(pe));
     for vrf in vrfs {
         let host = Host { pe, vrf: *vrf };
         let (vrf, vni, table) = (vrf.name, vrf.vni, 1000 + vrf.vni);
@@ -48,13 +48,13 @@ pub fn devices(pe: u8, vrfs: &[Vrf]) -> Result<()> {
     Ok(())
 }
 
-/// Starts its FRR.
+/// Starts its FRR: the host's, or the one whose file system is at `root`.
 ///
 /// # Errors
 /// When a daemon does not come up or refuses the configuration.
-pub fn start(pe: u8, vrfs: &[Vrf], logs: &Path) -> Result<Frr> {
+pub fn start(pe: u8, vrfs: &[Vrf], root: Option<&Path>, logs: &Path) -> Result<Frr> {
     let name = pe_netns(pe);
-    let mut frr = Frr::new(&name, &name, None, logs).with("zebra", &[]).with("bgpd", &[]).with("bfdd", &[]);
+    let mut frr = Frr::new(&name, &name, root, logs).with("zebra", &[]).with("bgpd", &[]).with("bfdd", &[]);
     frr.start()?;
     frr.load(&config::kernel_pe(pe, vrfs))?;
     Ok(frr)

@@ -1,7 +1,7 @@
 //! Who is where in the lab: names, numbers and addresses.
 //!
 //! PEs are numbered 1 (`n1`), 2 (`n2`) and 3 (`kpe`), spines 1 and 2. The link of PE p to spine s is 192.168.(10 s + p).0/24, the
-//! PE's end .1 and the spine's .254. VTEPs are 100.65.0.p. Tenants use the same subnets in both VRFs: 10.p.0.0/24 and
+//! PE's end .1 and the spine's .254; likewise fd00:192:(10 s + p)::1 and ::fe. VTEPs are 100.65.0.p and fd00:64::p. Tenants use the same subnets in both VRFs: 10.p.0.0/24 and
 //! fd00:10:p::/64 behind PE p.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -135,9 +135,28 @@ pub fn link_spine(pe: u8, spine: u8) -> Ipv4Addr {
     Ipv4Addr::new(192, 168, 10 * spine + pe, 254)
 }
 
+/// The same over IPv6: the PE's end.
+pub fn link_pe_v6(pe: u8, spine: u8) -> Ipv6Addr {
+    link_v6(pe, spine, 1)
+}
+
+/// And the spine's.
+pub fn link_spine_v6(pe: u8, spine: u8) -> Ipv6Addr {
+    link_v6(pe, spine, 0xfe)
+}
+
+fn link_v6(pe: u8, spine: u8, last: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x192, u16::from(10 * spine + pe), 0, 0, 0, 0, last)
+}
+
 /// A PE's VTEP.
 pub fn vtep(pe: u8) -> Ipv4Addr {
     Ipv4Addr::new(100, 65, 0, pe)
+}
+
+/// Its VTEP for an IPv6 underlay.
+pub fn vtep_v6(pe: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x64, 0, 0, 0, 0, 0, u16::from(pe))
 }
 
 /// The PE's end of a host session, the same on every node.
