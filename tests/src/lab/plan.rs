@@ -172,6 +172,33 @@ pub fn session_host(host: Host) -> [IpAddr; 2] {
     ]
 }
 
+/// The PE's end of the host session in the default VRF.
+pub const PASSTHROUGH_PE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 169, 20, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x20, 0, 0, 0, 0, 1)),
+];
+
+/// The host's end of it.
+pub fn passthrough_host(pe: u8) -> [IpAddr; 2] {
+    [
+        Ipv4Addr::new(192, 169, 20, pe + 2).into(),
+        Ipv6Addr::new(0x2001, 0xdb8, 0x20, 0, 0, 0, 0, u16::from(pe) + 2).into(),
+    ]
+}
+
+/// An address behind that host.
+pub fn passthrough_own(pe: u8) -> [IpAddr; 2] {
+    [
+        Ipv4Addr::new(10, 200 + pe, 0, 1).into(),
+        Ipv6Addr::new(0xfd00, 0x200, u16::from(pe), 0, 0, 0, 0, 1).into(),
+    ]
+}
+
+/// The prefixes of these addresses, CIDR text.
+pub fn passthrough_prefix(pe: u8) -> [String; 2] {
+    [format!("10.{}.0.0/24", 200 + pe), format!("fd00:200:{pe}::/64")]
+}
+
 fn session_v6(vrf: Vrf, last: u16) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, u16::from(vrf.session), 0, 0, 0, 0, last)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::netns;
 use super::super::plan::pe_netns;
@@ -22,12 +22,13 @@ pub struct Keeper {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Where a station has to be, and the bridge's index when it was put there.
+/// Where a station has to be, the index of the bridge it was put into, and when.
 #[derive(Clone, Debug)]
 struct Place {
     station: Station,
+    pe: u8,
     attachment: Attachment,
-    done: Option<u32>,
+    done: Option<(u32, Instant)>,
     said: Option<String>,
 }
 
@@ -57,13 +58,40 @@ impl Keeper {
 
     /// Keeps `station` attached as `attachment` says, in place of what was said before.
     pub fn keep(&self, station: Station, attachment: Attachment) {
+        self.keep_at(station, station.pe, attachment);
+    }
+
+    /// The same on another node than the one it was made behind; its link's end must be there.
+    pub fn keep_at(&self, station: Station, pe: u8, attachment: Attachment) {
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        wanted.insert(station.name(), Place { station, attachment, done: None, said: None });
+        wanted.insert(station.name(), Place { station, pe, attachment, done: None, said: None });
+    }
+
+    /// When it was attached.
+    ///
+    /// # Errors
+    /// When it is not, or not wanted.
+    pub fn attached(&self, station: Station) -> Result<Instant> {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = wanted.get(&station.name());
+        place
+            .and_then(|place| place.done.map(|(_, when)| when))
+            .ok_or_else(|| Error::unexpected(format!("{} is not attached: {place:?}", station.name())))
     }
 
     /// Lets go of it, leaving it where it is.
-    pub fn release(&self, station: Station) {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).remove(&station.name());
+    ///
+    /// # Errors
+    /// When Open vSwitch does not let go.
+    pub fn release(&self, station: Station) -> Result<()> {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        match wanted.remove(&station.name()) {
+            // It would remember the port for ever.
+            Some(place) if matches!(place.attachment, Attachment::Ovs(_)) => {
+                super::ovs::control(&pe_netns(place.pe), &["--if-exists", "del-port", &station.port()])
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -84,27 +112,26 @@ impl Place {
         else {
             return self.tend_bare();
         };
-        let node = pe_netns(self.station.pe);
+        let node = pe_netns(self.pe);
         let index = netns::index(&node, name)?;
-        if index == self.done {
+        if index == self.done.map(|(index, _)| index) {
             return Ok(());
         }
         if index.is_some() {
             let port = self.station.port();
             if matches!(self.attachment, Attachment::Ovs(_)) {
-                let db = format!("--db=unix:{}", super::ovs::SOCKET);
-                netns::run(&node, "ovs-vsctl", &[&db, "--may-exist", "add-port", name, &port])?;
+                super::ovs::control(&node, &["--may-exist", "add-port", name, &port])?;
             } else {
                 netns::ip_batch(Some(&node), &format!("link set {port} master {name}"))?;
             }
         }
-        self.done = index;
+        self.done = index.map(|index| (index, Instant::now()));
         Ok(())
     }
 
     /// The interface itself moves into the station's namespace.
     fn tend_bare(&mut self) -> Result<()> {
-        let node = pe_netns(self.station.pe);
+        let node = pe_netns(self.pe);
         let device = plan::host_end(self.station.l2vni.vni);
         if netns::index(&node, &device)?.is_none() {
             return Ok(());

@@ -31,6 +31,16 @@ pub fn is_there() -> bool {
     })
 }
 
+/// Runs `ovs-vsctl`, giving up after ten seconds.
+///
+/// # Errors
+/// With what it said.
+pub fn control(netns: &str, args: &[&str]) -> Result<()> {
+    let db = format!("--db=unix:{SOCKET}");
+    let all = [&["--timeout=10", &db][..], args].concat();
+    netns::run(netns, "ovs-vsctl", &all).map(|_| ())
+}
+
 impl Ovs {
     /// Starts both daemons in the namespace `name`, with an empty database.
     ///
@@ -61,7 +71,7 @@ impl Ovs {
             Path::new(SOCKET).exists().then_some(()).ok_or_else(|| Error::unexpected("it does not"))
         })?;
         let switch = start("ovs-vswitchd", &[&remote])?;
-        netns::run(name, "ovs-vsctl", &["--no-wait", "init"])?;
+        control(name, &["--no-wait", "init"])?;
         Ok(Self { daemons: vec![server, switch] })
     }
 
