@@ -13,7 +13,15 @@ use crate::Result;
 /// When a device cannot be made.
 pub fn devices(pe: u8, vrfs: &[Vrf]) -> Result<()> {
     let name = pe_netns(pe);
-    for sysctl in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+    for sysctl in [
+        "net/ipv4/ip_forward",
+        "net/ipv6/conf/all/forwarding",
+        // What a station announces by itself is a neighbour, as OpenPERouter has it.
+        "net/ipv4/conf/all/arp_accept",
+        "net/ipv4/conf/default/arp_accept",
+        "net/ipv6/conf/all/accept_untracked_na",
+        "net/ipv6/conf/default/accept_untracked_na",
+    ] {
         netns::sysctl(&name, sysctl, "1")?;
     }
     // A lookup that misses in a VRF must not go on in the main table.

@@ -69,11 +69,14 @@ pub(super) fn frr(lab: &Lab, pe: u8) -> &Frr {
     if pe == KERNEL_PE { &lab.kernel_pe } else { &lab.node(pe).frr }
 }
 
-/// An FRR has the station's MAC and MAC+IP routes, all of them by way of `pe` alone.
+/// An FRR has the station's MAC and MAC+IP routes, all of them by way of `pe` alone; the highest sequence number. Where there is no
+/// router the kernel PE sees no addresses.
 pub(super) fn frr_has(frr: &Frr, station: Station, pe: u8) -> Result<u64> {
     let routes = routes(frr, station.l2vni)?;
     let mut sequence = 0;
-    for address in [None, Some(station.v4().into()), Some(station.v6().into())] {
+    let blind = pe == KERNEL_PE && station.l2vni.vrf.is_none();
+    let addresses = station.addresses().into_iter().filter(|_| !blind).map(Some);
+    for address in std::iter::once(None).chain(addresses) {
         let prefix = type2(station, address);
         let route =
             routes.get(&prefix).ok_or_else(|| Error::unexpected(format!("{} lacks {prefix}", frr.name())))?;

@@ -26,6 +26,7 @@ pub(in super::super) fn there_and_back(lab: &mut Lab) -> Result<()> {
 
 fn moves(lab: &Lab, mover: Station) -> Result<()> {
     let peer = FRONT.station(KERNEL_PE, 1);
+    announce(mover)?;
     until(LONG, "the station to be reached", || super::reaches(peer, mover))?;
     let mut sequence = until(LONG, "its routes", || evpn::frr_has(&lab.kernel_pe, mover, 1))?;
     until(LONG, "it to be where it is", || known(lab, mover, 1))?;
@@ -69,12 +70,7 @@ fn relocate(lab: &Lab, mover: Station, from: u8, to: u8) -> Result<Duration> {
     let left = Instant::now();
     lab.keeper.keep_at(mover, to, FRONT.attachment(to));
     let attached = until(LONG, "it to be attached", || lab.keeper.attached(mover))?;
-    // As every hypervisor does after a migration.
-    let announce = vec![
-        arp_request((mover.mac(), mover.v4()), mover.v4()),
-        advertisement(mover.mac(), mover.mac(), mover.v6()),
-    ];
-    inject(&mover.name(), &mover.device(), announce)?;
+    announce(mover)?;
     let seen = until(Duration::from_secs(20), "datagrams to arrive there", || {
         if arrivals.count() > 20 { Ok(()) } else { Err(Error::unexpected(arrivals.count().to_string())) }
     });
@@ -84,4 +80,13 @@ fn relocate(lab: &Lab, mover: Station, from: u8, to: u8) -> Result<Duration> {
     first
         .map(|time| time.saturating_duration_since(attached))
         .ok_or_else(|| Error::unexpected("all datagrams arrived before it left"))
+}
+
+/// What every hypervisor does after a migration.
+fn announce(station: Station) -> Result<()> {
+    let frames = [
+        arp_request((station.mac(), station.v4()), station.v4()),
+        advertisement(station.mac(), station.mac(), station.v6()),
+    ];
+    inject(&station.name(), &station.device(), frames)
 }

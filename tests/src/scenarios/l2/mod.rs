@@ -29,14 +29,20 @@ use crate::traffic::stream::Plan;
 use crate::traffic::{Outer, Sniffer, Stream, Way, ping};
 use crate::wait::{LONG, until};
 
-/// All stations of an L2VNI reach each other, both ways and in both families.
+/// All stations of an L2VNI reach each other, both ways and in both families, and their router. (The kernel PE knows a station's
+/// addresses only once its own router has been spoken to.)
 fn all_reach(l2vni: L2Vni) -> Result<()> {
+    let one_another =
+        pairs(l2vni).into_iter().flat_map(|(from, to)| to.addresses().map(|address| (from, address)));
+    let routers = l2vni
+        .all_stations()
+        .into_iter()
+        .filter(|_| l2vni.vrf.is_some())
+        .flat_map(|station| l2vni.gateways().map(|gateway| (station, gateway)));
     ping::every(
-        pairs(l2vni)
-            .into_iter()
-            .flat_map(|(from, to)| {
-                to.addresses().map(|address| (from.name(), address, Some(from.like(address))))
-            })
+        one_another
+            .chain(routers)
+            .map(|(from, address)| (from.name(), address, Some(from.like(address))))
             .collect(),
     )
 }

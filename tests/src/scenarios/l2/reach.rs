@@ -29,10 +29,9 @@ pub(in super::super) fn one_domain(_lab: &mut Lab) -> Result<()> {
     }
     let streams: Vec<Stream> = far
         .iter()
-        .enumerate()
-        .map(|(index, (from, to))| {
-            // One receiver per station and family, so that no two want the same port.
-            let family = if index % 2 == 0 { super::v4 } else { super::v6 };
+        .map(|(from, to)| {
+            // Of the two that a station receives, one is of each family: both want the same port.
+            let family = if from.pe % KERNEL_PE + 1 == to.pe { super::v4 } else { super::v6 };
             Stream::start(
                 &from.name(),
                 &to.name(),
