@@ -64,7 +64,8 @@ const STATIC_LIBS: &[&str] = &[
     "pci",
     "security",
     "cryptodev",
-    "gso",
+    "dmadev",
+    "vhost",
 ];
 const STATIC_DRIVERS: &[&str] = &[
     "bus_vdev",
@@ -74,7 +75,8 @@ const STATIC_DRIVERS: &[&str] = &[
     "net_null",
     "net_ring",
     "net_af_packet",
-    "net_tap",
+    "net_memif",
+    "net_vhost",
     "net_virtio",
     "net_pcap",
     "common_iavf",

@@ -48,6 +48,10 @@ pub struct Config {
     #[arg(long, value_enum, default_value_t = Idle::Adaptive)]
     pub idle: Idle,
 
+    /// What carries the packets of TAP ports.
+    #[arg(long, value_enum, default_value_t = TapBackend::Tap)]
+    pub tap_backend: TapBackend,
+
     /// EAL arguments in place of the derived ones, separated by spaces.
     #[arg(long, allow_hyphen_values = true)]
     pub eal_args: Option<String>,
@@ -69,6 +73,30 @@ pub enum Idle {
     Adaptive,
     /// Polls on, for the shortest delay at the price of its CPU.
     Poll,
+}
+
+/// What carries the packets of TAP ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TapBackend {
+    /// `virtio-user` where /dev/vhost-net can be opened, else `tap`.
+    Auto,
+    /// The workers read and write the TAP themselves: any number of ports, a system call per packet.
+    #[default]
+    Tap,
+    /// DPDK's virtio-user on the kernel's vhost-net: no system calls, but a kernel thread per port, one of DPDK's ports each
+    /// (Debian's has 32), and short sleeps instead of wake-ups. Takes /dev/vhost-net; has not run on a machine with one yet.
+    VirtioUser,
+}
+
+impl TapBackend {
+    /// Whether virtio-user is to be used on a machine that `has_vhost_net` or not.
+    pub fn uses_virtio(self, has_vhost_net: impl FnOnce() -> bool) -> bool {
+        match self {
+            Self::Auto => has_vhost_net(),
+            Self::Tap => false,
+            Self::VirtioUser => true,
+        }
+    }
 }
 
 /// A rate for one class of handed-over packets.
@@ -107,6 +135,18 @@ mod tests {
         assert!("errors=500".parse::<Police>().unwrap_err().contains("neighbor"));
         assert!("error=0".parse::<Police>().is_err());
         assert!("error".parse::<Police>().is_err());
+    }
+
+    #[test]
+    fn auto_takes_vhost_net_where_it_is() {
+        let choose = |text: &str, there| {
+            let config = Config::parse_from(["pe-dataplane", "--tap-backend", text]);
+            config.tap_backend.uses_virtio(|| there)
+        };
+        assert!(choose("auto", true) && !choose("auto", false));
+        assert!(choose("virtio-user", false), "asked for: the port's error says what is missing");
+        assert!(!choose("tap", true));
+        assert_eq!(Config::parse_from(["pe-dataplane"]).tap_backend, TapBackend::Tap);
     }
 
     #[test]

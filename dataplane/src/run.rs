@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use dpdk::{Derived, Eal, Environment, Options, derive};
 use forwarding::Control;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -15,6 +16,7 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::error::Error;
 use crate::host::Netns;
+use crate::learning::Learning;
 use crate::rpc::{FibSessions, ProcessInfo, Services, listen, serve};
 use crate::slowpath::SlowPath;
 use crate::topology::{Namespaces, Ports, Topology};
@@ -40,6 +42,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     // Before any thread starts: all of them live there, and drivers look for interfaces there.
     namespaces.ports.enter()?;
     silence_kernel();
+    raise_descriptor_limit();
 
     let derived = derive(&Environment::detect(), &options(config));
     for note in &derived.notes {
@@ -101,18 +104,28 @@ fn start(
 ) -> Result<Services, Error> {
     let mut control = Control::new().map_err(|error| Error::Tables { error: error.to_string() })?;
     let slow_path = SlowPath::spawn(eal, &config.police)?;
+    // Random: the seeds of the standard library's hashers are.
+    let instance = RandomState::new().hash_one(std::process::id());
+    let learning = Learning::new(instance)?;
     let mut handles = Vec::new();
     let mut workers = Vec::new();
     for (id, &cpu) in derived.worker_cpus.iter().enumerate() {
         let worker = WorkerConfig { id, cpu: Some(cpu), idle: config.idle };
-        let (handle, count) = worker::spawn(worker, eal, control.worker(), slow_path.sender())?;
+        let (handle, count) = worker::spawn(worker, eal, control.worker(), slow_path.sender(), &learning)?;
         handles.push(handle);
         workers.push((cpu, count));
     }
     let control = Arc::new(Mutex::new(control));
-    let ports = Ports::new(eal, runtime.handle(), namespaces, config.buffers, handles, slow_path.clone())?;
-    // Random: the seeds of the standard library's hashers are.
-    let instance = RandomState::new().hash_one(std::process::id());
+    let ports = Ports::new(
+        eal,
+        runtime.handle(),
+        namespaces,
+        config.buffers,
+        config.tap_backend.uses_virtio(dpdk::has_vhost_net),
+        handles,
+        slow_path.clone(),
+    )?;
+    learning.run(Arc::clone(&control), slow_path.clone())?;
     let topology = Topology::spawn(ports, Arc::clone(&control), instance, runtime.handle(), namespaces)?;
     let info = ProcessInfo {
         instance,
@@ -126,6 +139,7 @@ fn start(
         control,
         topology,
         slow_path,
+        learning,
         sessions: Arc::new(FibSessions::default()),
         info: Arc::new(info),
     })
@@ -146,5 +160,16 @@ fn silence_kernel() {
         {
             warn!(path, %error, "the kernel may speak on adopted interfaces");
         }
+    }
+}
+
+/// Two descriptors per TAP port are more than the usual soft limit of 1024 soon.
+fn raise_descriptor_limit() {
+    let raise = || {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) }
+    };
+    if let Err(errno) = raise() {
+        warn!(%errno, "the limit of open files stays as it is");
     }
 }

@@ -1,6 +1,8 @@
 //! The real pe-dataplane between real hosts, without hugepages. Takes root.
 
+mod bridges;
 mod rig;
+mod sockets;
 
 use std::io::Write;
 use std::time::Duration;
@@ -325,8 +327,7 @@ async fn survives_garbage() {
     rig.namespace("g");
     let netns = |name: &str| dataplane::host::Netns::open(rig.netns_path(name).as_ref()).unwrap();
     let open = |name: &str, interface: &str| {
-        dataplane::host::Tap::open(&netns(name), interface, [2, 0, 0, 0, 9, 9], dataplane::host::Queues::One)
-            .unwrap()
+        dataplane::host::Tap::open(&netns(name), interface, [2, 0, 0, 0, 9, 9]).unwrap()
     };
     let first = open("host", "gar0");
     let second = open("g", "gar1");
@@ -429,4 +430,73 @@ async fn idles() {
     println!("{used} ticks of 10 ms in {seconds} s");
     // 5 % of 100 ticks a second.
     assert!(used <= 5 * seconds, "{used} ticks of 10 ms in {seconds} s");
+}
+
+/// More TAP ports than DPDK has room for, all of which carry packets; and one with large ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_taps() {
+    if !is_root() {
+        return;
+    }
+    const COUNT: usize = 200;
+    let mut rig = Rig::start(&[]).await;
+    rig.namespace("tenant");
+    let tenant = rig.netns_path("tenant");
+    let ports: Vec<_> = (0..COUNT)
+        .map(|number| {
+            let router = format!("10.1.{number}.1/24");
+            let host = format!("10.1.{number}.10/24");
+            tap(&format!("pe-e-{number}"), &format!("host-e-{number}"), &tenant, "", &[&router], &[&host])
+        })
+        .chain([v1::PortSpec {
+            mtu: 9000,
+            ..tap("large", "host-large", &tenant, "", &["10.2.0.1/24"], &["10.2.0.10/24"])
+        }])
+        .collect();
+    let spec = v1::TopologySpec { ports, ..Default::default() };
+    let state = rig.apply_well(spec.clone()).await;
+    assert_eq!(state.ports.len(), COUNT + 1);
+    let mut batch = String::new();
+    for port in &state.ports {
+        assert_eq!((port.driver.as_str(), port.health()), ("tap", v1::Health::Up), "{port:?}");
+        let name = &port.spec.as_ref().unwrap().name;
+        batch.push_str(&format!("addr add {} dev {name}\nlink set {name} up\n", port.addresses[0]));
+    }
+    rig.batch("router", &batch);
+    let mut session = rig.session().await;
+    let mut batch =
+        v1::FibBatch { groups: vec![group(1, path::Kind::Local(v1::LocalPath {}))], ..Default::default() };
+    route(&mut batch, 0, "10.0.0.0/8", 1);
+    session.batch_well(batch).await;
+    for number in 0..COUNT {
+        assert!(rig.pings("tenant", &format!("10.1.{number}.1"), "-c 1"), "{number}");
+        let port = rig.port(&format!("pe-e-{number}")).await;
+        assert!(port.rx_packets > 0 && port.from_kernel > 0, "{port:?}");
+    }
+    rig.run("router", "ip link set large mtu 9000");
+    assert!(rig.pings("tenant", "10.2.0.1", "-s 8972 -M do"), "{:#?}", rig.port("large").await);
+
+    // The link is that of the host's end.
+    let health = |state: &v1::TopologyState, name: &str| {
+        state.ports.iter().find(|port| port.spec.as_ref().unwrap().name == name).map(v1::PortState::health)
+    };
+    rig.run("tenant", "ip link set host-e-7 down");
+    rig.state_when(|state| health(state, "pe-e-7") == Some(v1::Health::Down)).await;
+    rig.run("tenant", "ip link set host-e-7 up");
+    rig.state_when(|state| health(state, "pe-e-7") == Some(v1::Health::Up)).await;
+    // One that is deleted is made anew.
+    rig.run("tenant", "ip link del host-e-8");
+    let before = state.ports.iter().find(|port| port.spec.as_ref().unwrap().name == "pe-e-8").unwrap().id;
+    rig.state_when(|state| {
+        let port = state.ports.iter().find(|port| port.spec.as_ref().unwrap().name == "pe-e-8").unwrap();
+        port.health() == v1::Health::Up && port.id != before
+    })
+    .await;
+    assert!(rig.pings("tenant", "10.1.8.1", "-c 1"));
+    // Another process takes all of them over, addresses included.
+    rig.kill();
+    rig.launch().await;
+    rig.apply_well(spec).await;
+    rig.apply_well(v1::TopologySpec::default()).await;
+    assert!(!rig.run("tenant", "ip -o link").contains("host-e-"));
 }

@@ -12,8 +12,9 @@ use tokio::time::MissedTickBehavior;
 
 use crate::config::Routes;
 use crate::gate::{Action, Gate};
-use crate::netlink::{self, Message};
-use crate::resolver::Resolver;
+use crate::learned::Learned;
+use crate::netlink::{self, Message, Refusal, Write};
+use crate::resolver::{Delta, Resolver};
 use crate::topology::Topology;
 use crate::{dataplane, fpm, mirror, upkeep};
 
@@ -45,6 +46,10 @@ pub struct Wiring {
     pub fpm_allowed: watch::Sender<bool>,
     /// Neighbours to be probed.
     pub upkeep: mpsc::Sender<Vec<(u32, std::net::IpAddr)>>,
+    /// To the kernel: local MACs and neighbours.
+    pub writes: mpsc::Sender<Vec<Write>>,
+    /// What the kernel refused of them.
+    pub refusals: mpsc::UnboundedReceiver<Vec<Refusal>>,
 }
 
 #[derive(Debug)]
@@ -112,7 +117,8 @@ pub async fn run(mut wiring: Wiring, hold: Duration) {
                 None => return,
             },
             Some(routes) = comparisons.recv() => core.compared(routes),
-            () = flush => core.flush().await,
+            Some(refusals) = wiring.refusals.recv() => core.refused(&refusals),
+            () = flush => core.flush(&wiring.writes).await,
             _ = tick.tick() => {
                 if core.gate.poll(Instant::now()) == Action::Compare {
                     let (tables, compared) = (core.resolver.tables(), compared.clone());
@@ -127,18 +133,22 @@ pub async fn run(mut wiring: Wiring, hold: Duration) {
                 if started.elapsed().as_secs() > second {
                     second = started.elapsed().as_secs();
                     core.upkeep(second, &wiring.upkeep);
+                    if core.resolver.retry_local() {
+                        core.soon();
+                    }
+                }
+                // Not at every event: it looks at every neighbour there is.
+                if wiring.routes == Routes::Auto && core.must_leave_fpm() {
+                    tracing::warn!("zebra has router MACs and is not connected: its replay may kill it (FRR 8.4)");
+                    tracing::info!("routes are read from the kernel from now on; FPM is closed");
+                    core.kernel_routes = true;
+                    wiring.fpm_allowed.send_replace(false);
+                    wiring.kernel_routes.send_replace(true);
                 }
             }
         }
-        if wiring.routes == Routes::Auto && core.must_leave_fpm() {
-            tracing::warn!("zebra has router MACs and is not connected: its replay may kill it (FRR 8.4)");
-            tracing::info!("routes are read from the kernel from now on; FPM is closed");
-            core.kernel_routes = true;
-            wiring.fpm_allowed.send_replace(false);
-            wiring.kernel_routes.send_replace(true);
-        }
         if core.resolver.pending() >= BATCH_ROUTES * 2 {
-            core.flush().await;
+            core.flush(&wiring.writes).await;
         }
         core.say_synced().await;
     }
@@ -248,6 +258,7 @@ impl Core {
                     ports = state.ports.len(),
                     vrfs = state.vrfs.len(),
                     vnis = state.vnis.len(),
+                    l2vnis = state.l2vnis.len(),
                     "topology"
                 );
                 self.instance = Some(state.instance);
@@ -268,8 +279,17 @@ impl Core {
                 self.end_session();
                 self.session = None;
             }
-            dataplane::Event::Swept { routes, neighbors } => {
-                tracing::info!(routes, neighbors, "the dataplane swept what is no longer there");
+            dataplane::Event::Swept { routes, neighbors, macs } => {
+                tracing::info!(routes, neighbors, macs, "the dataplane swept what is no longer there");
+            }
+            dataplane::Event::Learning => self.resolver.learning(),
+            dataplane::Event::Learned(update) => {
+                let (learned, odd) = Learned::from_api(*update);
+                if odd > 0 {
+                    tracing::warn!(odd, "left out of what the dataplane has learned");
+                }
+                self.resolver.learned(&learned);
+                self.soon();
             }
         }
     }
@@ -320,14 +340,35 @@ impl Core {
         }
     }
 
-    async fn flush(&mut self) {
+    fn refused(&mut self, refusals: &[Refusal]) {
+        if let Some(first) = refusals.first() {
+            let error = std::io::Error::from_raw_os_error(first.errno);
+            let (refused, write) = (refusals.len(), first.write);
+            tracing::info!(refused, first = %write, %error, "the kernel does not take local MACs or neighbours yet");
+        }
+        self.resolver.refused(refusals);
+    }
+
+    async fn flush(&mut self, kernel: &mpsc::Sender<Vec<Write>>) {
         self.flush_at = None;
         let delta = self.resolver.flush();
+        self.send_delta(delta).await;
+        let writes = self.resolver.writes();
+        if !writes.is_empty() {
+            tracing::debug!(writes = writes.len(), "local MACs and neighbours");
+            // Its end is the process's.
+            let _ = kernel.send(writes).await;
+        }
+    }
+
+    async fn send_delta(&mut self, delta: Delta) {
         if delta.is_empty() {
             return;
         }
         tracing::debug!(
             groups = delta.groups.len(),
+            flood_lists = delta.flood_lists.len(),
+            macs = delta.macs.len(),
             neighbors = delta.neighbors.len(),
             routes = delta.routes.len(),
             deleted_groups = delta.deleted_groups.len(),

@@ -1,4 +1,5 @@
-//! The dataplane's side: a watch of the topology and a session for the FIB, each kept up for ever.
+//! The dataplane's side: a watch of the topology, a session for the FIB and a stream of what was learned, each kept up for
+//! ever.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,7 +8,9 @@ use dataplane_api::v1::fib_client::FibClient;
 use dataplane_api::v1::fib_reply::Reply;
 use dataplane_api::v1::fib_request::Request;
 use dataplane_api::v1::topology_client::TopologyClient;
-use dataplane_api::v1::{FibHello, FibRequest, FibSynced, TopologyState, WatchRequest};
+use dataplane_api::v1::{
+    FibHello, FibRequest, FibSynced, LearnedRequest, LearnedUpdate, TopologyState, WatchRequest,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -38,7 +41,13 @@ pub enum Event {
         routes: u64,
         /// Neighbours.
         neighbors: u64,
+        /// MACs.
+        macs: u64,
     },
+    /// A stream of what was learned begins: everything first. What an earlier one said stays until then.
+    Learning,
+    /// The next message of that stream.
+    Learned(Box<LearnedUpdate>),
 }
 
 /// Wraps what is sent in a session.
@@ -76,16 +85,28 @@ impl Complaint {
 
 /// Watches the topology until the receiver is dropped.
 pub async fn watch(socket: PathBuf, events: mpsc::Sender<Event>) {
+    again_and_again("topology watch", &events, || watch_once(&socket, &events)).await;
+}
+
+/// Takes in what was learned until the receiver is dropped.
+pub async fn learn(socket: PathBuf, events: mpsc::Sender<Event>) {
+    again_and_again("stream of what was learned", &events, || learn_once(&socket, &events)).await;
+}
+
+async fn again_and_again<F>(what: &'static str, events: &mpsc::Sender<Event>, once: impl Fn() -> F)
+where
+    F: Future<Output = Result<(), Failure>>,
+{
     let mut complaint = Complaint::default();
     let mut pause = BACKOFF.0;
     while !events.is_closed() {
-        match watch_once(&socket, &events).await {
+        match once().await {
             Ok(()) => {
                 complaint = Complaint::default();
                 pause = BACKOFF.0;
-                tracing::warn!("the dataplane closed the topology watch");
+                tracing::warn!(what, "closed by the dataplane");
             }
-            Err(error) => complaint.about("topology watch", &error),
+            Err(error) => complaint.about(what, &error),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(BACKOFF.1);
@@ -100,6 +121,21 @@ async fn watch_once(socket: &Path, events: &mpsc::Sender<Event>) -> Result<(), F
     let mut states = client.watch(WatchRequest {}).await?.into_inner();
     while let Some(state) = states.message().await? {
         if events.send(Event::Topology(Box::new(state))).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+async fn learn_once(socket: &Path, events: &mpsc::Sender<Event>) -> Result<(), Failure> {
+    let channel = dataplane_api::connect(socket).await?;
+    let mut client = FibClient::new(channel).max_decoding_message_size(dataplane_api::MAX_MESSAGE_BYTES);
+    let mut updates = client.learned(LearnedRequest {}).await?.into_inner();
+    if events.send(Event::Learning).await.is_err() {
+        return Ok(());
+    }
+    while let Some(update) = updates.message().await? {
+        if events.send(Event::Learned(Box::new(update))).await.is_err() {
             return Ok(());
         }
     }
@@ -169,7 +205,8 @@ async fn program_once(socket: &Path, events: &mpsc::Sender<Event>) -> Result<End
                     }
                 }
                 Some(Reply::Swept(swept)) => {
-                    let event = Event::Swept { routes: swept.routes, neighbors: swept.neighbors };
+                    let (routes, neighbors, macs) = (swept.routes, swept.neighbors, swept.macs);
+                    let event = Event::Swept { routes, neighbors, macs };
                     if events.send(event).await.is_err() {
                         return Ok(Ended::Closed);
                     }

@@ -12,6 +12,7 @@ pub mod dataplane;
 pub mod error;
 pub mod fpm;
 pub mod gate;
+pub mod learned;
 pub mod mirror;
 pub mod netlink;
 pub mod resolver;

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::error::Error;
-use crate::netlink::{self, EventSocket, Group, Message};
+use crate::netlink::{self, Dump, EventSocket, Group, Message};
 use crate::resolver::Snapshot;
 
 /// What comes from the kernel.
@@ -42,8 +42,9 @@ pub async fn run(
         tokio::select! {
             biased;
             _ = timer.tick() => {
+                let what = if with_routes { Dump::Routes } else { Dump::Neighbors };
                 // What the queue holds is applied after the dump again: its last word on any object is the dump's.
-                match tokio::task::block_in_place(|| netlink::dump(with_routes)) {
+                match tokio::task::block_in_place(|| netlink::dump(what)) {
                     Ok(messages) => {
                         let snapshot = Snapshot(messages);
                         if events.send(Event::Snapshot { snapshot, with_routes }).await.is_err() {

@@ -11,8 +11,9 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::config::{Config, Routes};
 use crate::error::Error;
+use crate::netlink::Dump;
 use crate::resolver::{Resolver, Snapshot};
-use crate::{bridge, dataplane, fpm, mirror, netlink, shadow, upkeep};
+use crate::{bridge, dataplane, fpm, learned, mirror, netlink, shadow, upkeep};
 
 /// Chunks of events between two parts. Each chunk is up to some thousand messages.
 const QUEUE: usize = 16;
@@ -46,7 +47,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         || config.routes == Routes::Auto && {
             // Before the port is open: a zebra that has router MACs may not survive connecting.
             let mut resolver = Resolver::default();
-            resolver.snapshot(Snapshot(netlink::dump(false)?));
+            resolver.snapshot(Snapshot(netlink::dump(Dump::Neighbors)?));
             resolver.has_router_macs()
         };
     let (fpm_sender, fpm_receiver) = mpsc::channel(QUEUE);
@@ -66,7 +67,13 @@ pub async fn run(config: Config) -> Result<(), Error> {
 
     let (dataplane_sender, dataplane_receiver) = mpsc::channel(QUEUE * 16);
     tokio::spawn(dataplane::watch(config.dataplane.clone(), dataplane_sender.clone()));
-    tokio::spawn(dataplane::program(config.dataplane.clone(), dataplane_sender));
+    tokio::spawn(dataplane::program(config.dataplane.clone(), dataplane_sender.clone()));
+    tokio::spawn(dataplane::learn(config.dataplane.clone(), dataplane_sender));
+
+    let (writes, writes_receiver) = mpsc::channel(QUEUE);
+    // Without a bound: the writer must never wait for the core, which may be waiting for it.
+    let (refusals, refusals_receiver) = mpsc::unbounded_channel();
+    tokio::task::spawn_blocking(move || learned::write(writes_receiver, &refusals));
 
     tracing::info!(fpm = %config.fpm_listen, dataplane = %config.dataplane.display(), "started");
     let wiring = bridge::Wiring {
@@ -79,6 +86,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
         kernel_routes,
         fpm_allowed,
         upkeep: upkeep_sender,
+        writes,
+        refusals: refusals_receiver,
     };
     let core = bridge::run(wiring, Duration::from_secs(config.restart_hold));
     let mut terminate = signal(SignalKind::terminate()).map_err(netlink("wait for SIGTERM"))?;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use dataplane_api::v1;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use crate::netlink::Mac;
 
@@ -30,6 +30,8 @@ pub struct Topology {
     pub vrfs: BTreeMap<String, VrfId>,
     /// L3VNIs by VNI.
     pub vnis: BTreeMap<u32, L3Vni>,
+    /// L2VNIs by VNI. None has the number of an L3VNI.
+    pub l2vnis: BTreeMap<u32, L2Vni>,
     /// This node's VTEP addresses.
     pub vteps: Vec<IpAddr>,
 }
@@ -39,8 +41,10 @@ pub struct Topology {
 pub struct Port {
     /// Its identifier.
     pub id: PortId,
-    /// Name of its VRF; empty is the default VRF.
+    /// Name of its VRF; empty is the default VRF, or none when it is bridged.
     pub vrf: String,
+    /// The L2VNI whose bridge domain it is a port of; a routed port has none.
+    pub l2vni: Option<u32>,
     /// Bytes; 0 when unknown.
     pub mtu: u32,
     /// The router's addresses on it.
@@ -62,14 +66,59 @@ pub struct L3Vni {
     pub mtu: u32,
 }
 
+/// An L2VNI: a bridge domain, and the router's interface in it (SVI).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct L2Vni {
+    /// The SVI's identifier, from the same numbers as those of ports.
+    pub id: PortId,
+    /// Name of the VRF that routes for it; empty for a plain layer 2 overlay.
+    pub vrf: String,
+    /// The VTEP address it uses.
+    pub vtep: IpAddr,
+    /// UDP destination port.
+    pub port: u16,
+    /// The SVI's MAC, the same on all nodes.
+    pub mac: Mac,
+    /// The SVI's addresses, the same on all nodes; none in a plain overlay.
+    pub gateways: Vec<IpNet>,
+    /// Largest inner packet, bytes; 0 when unknown.
+    pub mtu: u32,
+}
+
+impl L2Vni {
+    /// All addresses of the SVI's device.
+    ///
+    /// With an IPv6 gateway these include the link-local address that follows from the MAC (RFC 4291, appendix A): a
+    /// router asks for neighbours, on behalf of packets that are not its own, from a link-local address, and Linux asks
+    /// nothing without one. It is stated here and not left to the kernel because the kernel would first test it for
+    /// duplicates, which it has by design: one on every node.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<IpNet> {
+        let mut addresses = self.gateways.clone();
+        if addresses.iter().any(|gateway| gateway.addr().is_ipv6()) {
+            let [a, b, c, d, e, f] = self.mac.0;
+            let address = Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+            addresses.extend(Ipv6Net::new(address, 64).map(IpNet::from));
+        }
+        addresses
+    }
+}
+
 impl Topology {
-    /// The name of an L3VNI's bridge, the same as OpenPERouter's.
+    /// The name of a VNI's bridge, the same as OpenPERouter's.
     #[must_use]
     pub fn bridge_name(vni: u32) -> String {
         format!("br-pe-{vni}")
     }
 
-    /// The name of an L3VNI's VXLAN device.
+    /// The VNI of the bridge of this name.
+    #[must_use]
+    pub fn vni_of_bridge(name: &str) -> Option<u32> {
+        let vni = name.strip_prefix("br-pe-")?.parse().ok()?;
+        (Self::bridge_name(vni) == name).then_some(vni)
+    }
+
+    /// The name of a VNI's VXLAN device.
     #[must_use]
     pub fn vxlan_name(vni: u32) -> String {
         format!("vni{vni}")
@@ -78,7 +127,11 @@ impl Topology {
     /// Nothing has been asked of this dataplane (yet).
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ports.is_empty() && self.vrfs.is_empty() && self.vnis.is_empty() && self.vteps.is_empty()
+        self.ports.is_empty()
+            && self.vrfs.is_empty()
+            && self.vnis.is_empty()
+            && self.l2vnis.is_empty()
+            && self.vteps.is_empty()
     }
 
     /// Takes what can be used of a state. What is failed, or makes no sense, is left out and named in the second value.
@@ -100,14 +153,20 @@ impl Topology {
                 odd(format!("port {:?}", spec.name), "is not a device name");
                 continue;
             }
-            let mut addresses: Vec<IpNet> =
-                port.addresses.iter().filter_map(|address| address.parse().ok()).collect();
-            if addresses.len() < port.addresses.len() {
+            let (mut addresses, all) = addresses(&port.addresses);
+            if !all {
                 odd(format!("port {}", spec.name), "has an address that is not CIDR text");
             }
-            addresses.sort();
-            addresses.dedup();
-            topology.ports.insert(spec.name, Port { id: port.id, vrf: spec.vrf, mtu: port.mtu, addresses });
+            let l2vni = spec.bridge.map(|bridge| bridge.l2vni);
+            if l2vni.is_some() && !(addresses.is_empty() && spec.vrf.is_empty()) {
+                odd(
+                    format!("port {}", spec.name),
+                    "is bridged and has a VRF or addresses, which do not count",
+                );
+                addresses = Vec::new();
+            }
+            let vrf = if l2vni.is_some() { String::new() } else { spec.vrf };
+            topology.ports.insert(spec.name, Port { id: port.id, vrf, l2vni, mtu: port.mtu, addresses });
         }
         for vrf in state.vrfs {
             let name = vrf.spec.unwrap_or_default().name;
@@ -127,14 +186,43 @@ impl Topology {
             if failed {
                 continue;
             }
-            let port = if spec.udp_port == 0 { Some(VXLAN_PORT) } else { u16::try_from(spec.udp_port).ok() };
-            let parsed = address(&spec.vtep_address).zip(Mac::from_slice(&spec.router_mac)).zip(port);
+            let parsed = Tunnel::new(spec.vni, &spec.vtep_address, spec.udp_port, &spec.router_mac);
             match parsed {
-                Some(((vtep, router_mac), port)) if (1..1 << 24).contains(&spec.vni) => {
+                Some(Tunnel { vtep, port, mac: router_mac }) => {
                     topology.vnis.insert(spec.vni, L3Vni { vrf: spec.vrf, vtep, port, router_mac, mtu });
                 }
-                _ => odd(format!("VNI {}", spec.vni), "has a VNI, VTEP, UDP port or router MAC that is none"),
+                None => {
+                    odd(format!("VNI {}", spec.vni), "has a VNI, VTEP, UDP port or router MAC that is none");
+                }
             }
+        }
+        for vni in state.l2vnis {
+            let failed = vni.health() == v1::Health::Failed;
+            let (id, mtu) = (vni.id, vni.mtu);
+            let spec = vni.spec.unwrap_or_default();
+            if failed {
+                continue;
+            }
+            let name = format!("L2VNI {}", spec.vni);
+            let Some(Tunnel { vtep, port, mac }) =
+                Tunnel::new(spec.vni, &spec.vtep_address, spec.udp_port, &spec.mac)
+            else {
+                odd(name, "has a VNI, VTEP, UDP port or MAC that is none");
+                continue;
+            };
+            if topology.vnis.contains_key(&spec.vni) {
+                odd(name, "is an L3VNI, too");
+                continue;
+            }
+            let (mut gateways, all) = addresses(&spec.gateway_addresses);
+            if !all {
+                odd(name.clone(), "has a gateway address that is not CIDR text");
+            }
+            if spec.vrf.is_empty() && !gateways.is_empty() {
+                odd(name, "has gateway addresses and no VRF, so that they do not count");
+                gateways = Vec::new();
+            }
+            topology.l2vnis.insert(spec.vni, L2Vni { id, vrf: spec.vrf, vtep, port, mac, gateways, mtu });
         }
         for bytes in state.vtep_addresses {
             match address(&bytes) {
@@ -165,6 +253,30 @@ fn is_device_name(name: &str) -> bool {
         && name != "."
         && name != ".."
         && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':')
+}
+
+/// What VNIs of both kinds have in common.
+struct Tunnel {
+    vtep: IpAddr,
+    port: u16,
+    mac: Mac,
+}
+
+impl Tunnel {
+    fn new(vni: u32, vtep: &[u8], udp_port: u32, mac: &[u8]) -> Option<Self> {
+        let port = if udp_port == 0 { VXLAN_PORT } else { u16::try_from(udp_port).ok()? };
+        let tunnel = Self { vtep: address(vtep)?, port, mac: Mac::from_slice(mac)? };
+        (1..1 << 24).contains(&vni).then_some(tunnel)
+    }
+}
+
+/// The texts that are CIDR, sorted, and whether all are.
+fn addresses(texts: &[String]) -> (Vec<IpNet>, bool) {
+    let mut addresses: Vec<IpNet> = texts.iter().filter_map(|text| text.parse().ok()).collect();
+    let all = addresses.len() == texts.len();
+    addresses.sort();
+    addresses.dedup();
+    (addresses, all)
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
@@ -220,5 +332,52 @@ mod tests {
         assert_eq!(topology.vnis[&100].port, 4789);
         assert_eq!(topology.vteps.len(), 1);
         assert_eq!(oddities.len(), 6, "{oddities:?}");
+    }
+    #[test]
+    fn an_l2vni_is_checked_and_its_svi_has_a_link_local_address_only_beside_an_ipv6_gateway() {
+        let vni = |vni, vrf: &str, gateways: &[&str]| v1::L2VniState {
+            spec: Some(v1::L2VniSpec {
+                vni,
+                vrf: vrf.into(),
+                vtep_address: vec![10, 0, 0, 1].into(),
+                mac: vec![0, 0xf3, 0, 0, 0, 0x6f].into(),
+                gateway_addresses: gateways.iter().map(ToString::to_string).collect(),
+                ..Default::default()
+            }),
+            id: 7,
+            ..Default::default()
+        };
+        let l3vni = v1::L3VniSpec {
+            vni: 100,
+            vtep_address: vec![10, 0, 0, 1].into(),
+            router_mac: vec![2, 0, 0, 0, 0, 1].into(),
+            ..Default::default()
+        };
+        let bridged = v1::PortSpec {
+            name: "p0".into(),
+            vrf: "red".into(),
+            bridge: Some(v1::BridgePortSpec { l2vni: 110, ..Default::default() }),
+            ..Default::default()
+        };
+        let (topology, oddities) = Topology::from_state(v1::TopologyState {
+            l3vnis: vec![v1::L3VniState { spec: Some(l3vni), ..Default::default() }],
+            l2vnis: vec![
+                vni(100, "", &[]),
+                vni(110, "red", &["10.1.0.1/24", "fd00::1/64", "nonsense"]),
+                vni(120, "red", &["10.2.0.1/24"]),
+                vni(130, "", &["10.3.0.1/24"]),
+                vni(0, "", &[]),
+            ],
+            ports: vec![v1::PortState { spec: Some(bridged), ..Default::default() }],
+            ..Default::default()
+        });
+        let addresses =
+            |vni| topology.l2vnis[&vni].addresses().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(topology.l2vnis.keys().copied().collect::<Vec<_>>(), [110, 120, 130]);
+        assert_eq!(addresses(110), ["10.1.0.1/24", "fd00::1/64", "fe80::2f3:ff:fe00:6f/64"]);
+        assert_eq!(addresses(120), ["10.2.0.1/24"]);
+        assert_eq!(addresses(130), [""; 0], "a plain overlay has no router");
+        assert_eq!((topology.ports["p0"].l2vni, topology.ports["p0"].vrf.as_str()), (Some(110), ""));
+        assert_eq!(oddities.len(), 5, "{oddities:?}");
     }
 }

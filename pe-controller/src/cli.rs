@@ -10,8 +10,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::files::{Loaded, Objects, node_config, objects, read_text};
 use crate::frr::Settings;
 use crate::model::{Kind, LogLevel, NodeConfig, Object, ObjectRef, Source};
-use crate::plan::{Plan, plan};
+use crate::plan::{Machine, Plan, plan};
 use crate::render::frr_config;
+use crate::resolve::FrrVersion;
 use crate::run::{Host, Options, run};
 use crate::topology::readable;
 use crate::validate::InForce;
@@ -110,6 +111,9 @@ struct FilesArgs {
     /// The node's index, where no node-config.yaml is given.
     #[arg(long, default_value_t = 0)]
     node_index: u32,
+    /// The version of FRR they are for, e.g. 8.4: older ones cannot do everything. Default: the newest.
+    #[arg(long)]
+    frr_version: Option<FrrVersion>,
     /// How results are printed.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     output: Format,
@@ -251,7 +255,9 @@ fn plan_of(args: &FilesArgs) -> anyhow::Result<Plan> {
         }
     }
     let node = node.unwrap_or_else(|| given_node(args.node_index));
-    let mut plan = plan(all, &node, &Host::name(), &Host::read(), &InForce::new());
+    let frr = args.frr_version.clone().unwrap_or_else(FrrVersion::newest);
+    let machine = Machine { name: &Host::name(), interfaces: &Host::read(), frr: Some(&frr) };
+    let mut plan = plan(all, &node, machine, &InForce::default());
     failures.append(&mut plan.failures);
     failures.sort();
     failures.dedup();

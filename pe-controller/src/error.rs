@@ -40,6 +40,14 @@ pub enum Error {
         /// Its socket.
         socket: PathBuf,
     },
+    /// FRR does not tell its version.
+    #[error("cannot read FRR's version with {command}: {output}")]
+    Version {
+        /// The command.
+        command: String,
+        /// What it said instead.
+        output: String,
+    },
     /// FRR refuses lines that no raw object contributed.
     #[error("FRR refuses its configuration: {}", join(.0))]
     Refused(Vec<Complaint>),

@@ -6,9 +6,9 @@ use dataplane_api::v1::TopologySpec;
 
 use crate::files::Objects;
 use crate::model::{Failure, FieldError, NodeConfig, Object, ObjectRef, Reason, Source};
-use crate::resolve::{InterfaceAddresses, Node, Pe, node_index, resolve};
+use crate::resolve::{FrrVersion, InterfaceAddresses, Node, Pe, node_index, resolve};
 use crate::topology::topology;
-use crate::validate::{self, InForce};
+use crate::validate::{self, InForce, Valid};
 
 /// What one reading of the files amounts to.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +19,19 @@ pub struct Plan {
     pub failures: Vec<Failure>,
     /// Where the objects in force were read.
     pub origins: BTreeMap<ObjectRef, Source>,
+    /// Objects are left out of `pe` only because FRR's version is not known: it should not be brought about before.
+    pub needs_frr_version: bool,
+}
+
+/// What a plan depends on beside the objects.
+#[derive(Clone, Copy)]
+pub struct Machine<'a> {
+    /// The machine's own name.
+    pub name: &'a str,
+    /// Its interfaces.
+    pub interfaces: &'a dyn InterfaceAddresses,
+    /// Its FRR; none while that is not known.
+    pub frr: Option<&'a FrrVersion>,
 }
 
 impl Plan {
@@ -43,46 +56,66 @@ impl Plan {
     }
 }
 
-/// Validates `objects` and gives them the addresses of the node that `node_config` describes. `machine` is the machine's
-/// own name; `in_force` what carries traffic already.
+/// Validates `objects` and gives them the addresses of the node that `node_config` describes. `in_force` is what carries
+/// traffic already.
 #[must_use]
 pub fn plan(
     objects: Objects,
     node_config: &Object<NodeConfig>,
-    machine: &str,
-    interfaces: &dyn InterfaceAddresses,
+    machine: Machine<'_>,
     in_force: &InForce,
 ) -> Plan {
     let valid = validate::objects(objects, in_force);
-    let mut failures = valid.failures.clone();
-    let mut origins = BTreeMap::new();
-    origins.extend(valid.underlay.iter().map(|object| (object.id.clone(), object.source.clone())));
-    origins.extend(valid.l3vnis.iter().map(|object| (object.id.clone(), object.source.clone())));
-    origins.extend(valid.raw.iter().map(|object| (object.id.clone(), object.source.clone())));
-
-    let index = match node_index(&node_config.spec, interfaces) {
+    let mut plan = Plan {
+        pe: None,
+        failures: valid.failures.clone(),
+        origins: origins(&valid),
+        needs_frr_version: false,
+    };
+    let index = match node_index(&node_config.spec, machine.interfaces) {
         Ok(index) => index,
         Err(error) => {
             let error = FieldError::new("nodeIndex", error.to_string());
-            failures.push(node_config.fails(Reason::ValidationFailed, error));
-            return Plan { pe: None, failures, origins };
+            plan.failures.push(node_config.fails(Reason::ValidationFailed, error));
+            return plan;
         }
     };
     if valid.underlay_failed {
-        return Plan { pe: None, failures, origins };
+        return plan;
     }
-    // Not nodeName: vtysh shows the machine's name whatever FRR was told, so any other would differ at every reload.
-    let hostname = is_hostname(machine).then(|| machine.to_owned());
-    match resolve(&valid, &Node { index, hostname }) {
-        Ok((pe, more)) => {
-            failures.extend(more);
-            Plan { pe: Some(pe), failures, origins }
+    let node = Node {
+        index,
+        // Not nodeName: vtysh shows the machine's name whatever FRR was told, so any other would differ at every reload.
+        hostname: is_hostname(machine.name).then(|| machine.name.to_owned()),
+        frr: machine.frr.cloned(),
+        ovsdb: node_config.spec.ovs_socket_path.clone(),
+    };
+    match resolve(&valid, &node) {
+        Ok(resolved) => {
+            plan.pe = Some(resolved.pe);
+            plan.failures.extend(resolved.failures);
+            plan.needs_frr_version = resolved.needs_frr_version;
         }
-        Err(more) => {
-            failures.extend(more);
-            Plan { pe: None, failures, origins }
-        }
+        Err(more) => plan.failures.extend(more),
     }
+    plan
+}
+
+fn origins(valid: &Valid) -> BTreeMap<ObjectRef, Source> {
+    fn of<'a, T>(
+        objects: impl IntoIterator<Item = &'a Object<T>> + 'a,
+    ) -> impl Iterator<Item = (ObjectRef, Source)>
+    where
+        T: 'a,
+    {
+        objects.into_iter().map(|object| (object.id.clone(), object.source.clone()))
+    }
+    of(&valid.underlay)
+        .chain(of(&valid.l3vnis))
+        .chain(of(&valid.l2vnis))
+        .chain(of(&valid.passthrough))
+        .chain(of(&valid.raw))
+        .collect()
 }
 
 /// FRR takes it as a host name (RFC 1123 section 2.1).

@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use pe_controller::Error;
 use pe_controller::files::{node_config, objects};
 use pe_controller::frr::Frr;
-use pe_controller::plan::plan;
-use pe_controller::resolve::{InterfaceAddresses, Pe};
+use pe_controller::plan::{Machine, plan};
+use pe_controller::resolve::{FrrVersion, InterfaceAddresses, Pe};
 use pe_controller::validate::InForce;
 use support::{TestFrr, available, ok, wait_for};
 
@@ -27,7 +27,12 @@ impl InterfaceAddresses for NoInterfaces {
 fn pe(text: &str) -> Pe {
     let node = node_config(Path::new("node-config.yaml"), "nodeIndex: {index: 1}").unwrap();
     let loaded = objects(Path::new("openpe_test.yaml"), text).unwrap();
-    let plan = plan(loaded.objects, &node, &pe_controller::run::Host::name(), &NoInterfaces, &InForce::new());
+    let machine = Machine {
+        name: &pe_controller::run::Host::name(),
+        interfaces: &NoInterfaces,
+        frr: Some(&FrrVersion::newest()),
+    };
+    let plan = plan(loaded.objects, &node, machine, &InForce::default());
     assert_eq!((loaded.failures, plan.failures), (vec![], vec![]));
     plan.pe.unwrap()
 }
@@ -64,6 +69,17 @@ const BLUE: &str = "
   hostSession: {asn: 64514, hostASN: 64515, localCIDR: {ipv4: 192.169.11.0/24}}
 ";
 
+const LAYER2: &str = "
+l2vnis:
+- name: layer2
+  vni: 110
+  routingDomain: {type: L3VNI, l3vni: {name: red}}
+  gatewayIPs: [192.171.24.1/24, 'fd00:10:245:1::1/64']
+";
+
+const PASSTHROUGH: &str =
+    "bgppassthrough: {hostSession: {asn: 64514, hostASN: 64515, localCIDR: {ipv4: 192.169.20.0/24}}}\n";
+
 /// FRR takes every golden configuration as it is, from whatever it had before, and shows it in the same words: a second
 /// reload has nothing to do.
 #[test]
@@ -82,9 +98,9 @@ fn golden_configurations_are_fixed_points() {
     }
 }
 
-/// Another L3VNI, and its end, leave the sessions of the fabric alone.
+/// Another VNI, another gateway or host, and their end, leave the sessions of the fabric alone.
 #[test]
-fn another_l3vni_resets_no_session() {
+fn another_object_resets_no_session() {
     if !available() {
         return;
     }
@@ -116,12 +132,114 @@ fn another_l3vni_resets_no_session() {
     let before = established();
     let red = format!("{UNDERLAY}{RED}");
     let both = format!("{red}{BLUE}");
-    for text in [&red, &both, &both, &red, &UNDERLAY.to_owned(), &both] {
+    let bridged = format!("{both}{LAYER2}");
+    let other_gateway = bridged.replace("192.171.24.1", "192.171.30.1");
+    let passthrough = format!("{other_gateway}{PASSTHROUGH}");
+    let texts = [&red, &both, &both, &red, &UNDERLAY.to_owned(), &both];
+    for text in texts.into_iter().chain([&bridged, &other_gateway, &passthrough, &bridged, &both]) {
         assert_eq!(apply(&frr, &pe(text)).unwrap(), []);
         assert_eq!(frr.pending_changes(), "");
         assert_eq!(established(), before, "after {text}");
     }
     assert!(frr.vtysh("show running-config").contains("router bgp 64514 vrf blue"));
+}
+
+/// What the host announces in the default VRF reaches the fabric as it is, and the fabric's prefixes the host: of both
+/// families, over external and internal sessions.
+#[test]
+fn the_passthrough_connects_host_and_fabric() {
+    if !available() {
+        return;
+    }
+    let us = TestFrr::start("ptus");
+    let leaf = TestFrr::start("ptleaf");
+    let host = TestFrr::start("pthost");
+    let link = |a: &TestFrr, a_end: &str, b: &TestFrr, b_end: &str, addresses: &[(&str, &str)]| {
+        ok(Command::new("ip")
+            .args(["link", "add", a_end, "netns", &a.name, "type", "veth", "peer", "name"])
+            .args([b_end, "netns", &b.name]));
+        for (a_address, b_address) in addresses {
+            a.ip(&["addr", "add", a_address, "dev", a_end, "nodad"]);
+            b.ip(&["addr", "add", b_address, "dev", b_end, "nodad"]);
+        }
+        a.ip(&["link", "set", a_end, "up"]);
+        b.ip(&["link", "set", b_end, "up"]);
+    };
+    let uplink = [("192.168.11.1/24", "192.168.11.2/24"), ("fd00:11::1/64", "fd00:11::2/64")];
+    link(&us, "toswitch1", &leaf, "toswitch1", &uplink);
+    // The dataplane's part: the ends of the link, with the addresses of the topology.
+    let ends = [("192.169.20.1/24", "192.169.20.3/24"), ("2001:db8:20::1/64", "2001:db8:20::3/64")];
+    link(&us, "pt-ns", &host, "pt-host", &ends);
+
+    let speaker = |frr: &TestFrr, asn: u32, neighbors: &[(&str, u32)], prefixes: [&str; 2]| {
+        let mut text = format!(
+            "router bgp {asn}\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n no bgp network import-check\n"
+        );
+        for (neighbor, remote) in neighbors {
+            text +=
+                &format!(" neighbor {neighbor} remote-as {remote}\n neighbor {neighbor} timers connect 1\n");
+        }
+        for (family, prefix) in ["ipv4", "ipv6"].into_iter().zip(prefixes) {
+            text += &format!(" address-family {family} unicast\n  network {prefix}\n");
+            // In the default VRF each session with the host has the family it runs over; the leaf's has both.
+            for (neighbor, _) in neighbors {
+                if neighbors.len() == 1 || neighbor.contains(':') == (family == "ipv6") {
+                    text += &format!("  neighbor {neighbor} activate\n");
+                }
+            }
+            text += " exit-address-family\n";
+        }
+        fs::write(frr.config(), text + "exit\n").unwrap();
+        ok(Command::new("vtysh").args(["-N", &frr.name, "-f"]).arg(frr.config()));
+    };
+    speaker(&leaf, 64512, &[("192.168.11.1", 64514)], ["198.51.100.0/24", "2001:db8:100::/48"]);
+
+    let has = |frr: &TestFrr, family: &str, prefix: &str| {
+        let routes = frr.vtysh(&format!("show bgp {family} unicast {prefix} json"));
+        routes.contains("\"valid\":true")
+    };
+    for (asn, remote) in [(64515, "hostASN: 64515"), (64514, "hostType: Internal")] {
+        let text = format!(
+            "{UNDERLAY}\nbgppassthrough:\n  hostSession: {{asn: 64514, {remote}, \
+             localCIDR: {{ipv4: 192.169.20.0/24, ipv6: '2001:db8:20::/64'}}}}\n"
+        );
+        assert_eq!(apply(&us, &pe(&text)).unwrap(), []);
+        assert_eq!(us.pending_changes(), "");
+        let prefixes = ["203.0.113.0/24", "2001:db8:113::/48"];
+        speaker(&host, asn, &[("192.169.20.1", 64514), ("2001:db8:20::1", 64514)], prefixes);
+        for (family, of_host, of_leaf) in
+            [("ipv4", prefixes[0], "198.51.100.0/24"), ("ipv6", prefixes[1], "2001:db8:100::/48")]
+        {
+            wait_for(&format!("{of_host} at the leaf, {remote}"), || has(&leaf, family, of_host));
+            wait_for(&format!("{of_leaf} at the host, {remote}"), || has(&host, family, of_leaf));
+        }
+        // The link's own address is originated, for answers to the host itself.
+        wait_for("the host's address at the leaf", || has(&leaf, "ipv4", "192.169.20.3/32"));
+
+        assert_eq!(apply(&us, &pe(UNDERLAY)).unwrap(), []);
+        assert_eq!(us.pending_changes(), "");
+        assert!(!us.vtysh("show running-config").contains("192.169.20"));
+        wait_for("withdrawal", || !has(&leaf, "ipv4", prefixes[0]));
+        ok(Command::new("vtysh")
+            .args(["-N", &host.name, "-c", "configure"])
+            .args(["-c", &format!("no router bgp {asn}")]));
+    }
+}
+
+#[test]
+fn its_version_is_read() {
+    if !available() {
+        return;
+    }
+    let frr = TestFrr::start("ver");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let version = || runtime.block_on(Frr::new(frr.settings()).version());
+    assert_eq!(version().unwrap().to_string(), frr.version());
+    for daemon in ["staticd", "bfdd", "bgpd", "zebra"] {
+        frr.kill_daemon(daemon);
+    }
+    let error = version().unwrap_err().to_string();
+    assert!(error.contains("cannot read FRR's version"), "{error}");
 }
 
 /// A raw object that FRR refuses is named, and everything else is in force.

@@ -1,16 +1,17 @@
-//! Whole configurations: what a folder's `openpe.yaml` amounts to on node 1, against its `frr.conf` and `topology.json`.
-//! `UPDATE_GOLDEN=1` writes them anew; read the difference before committing it. Where FRR is installed, its own parser
-//! reads every `frr.conf` too.
+//! Whole configurations: what a folder's `openpe.yaml` amounts to on node 1, against its `frr.conf` and `topology.json`. A
+//! `node-config.yaml` beside it may say more of the node. `UPDATE_GOLDEN=1` writes them anew; read the difference before
+//! committing it. Where FRR is installed, its own parser reads every `frr.conf` too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ipnet::IpNet;
-use pe_controller::files::{node_config, objects};
-use pe_controller::plan::{Plan, plan};
+use pe_controller::files::{Objects, node_config, objects};
+use pe_controller::model::{NodeConfig, Object};
+use pe_controller::plan::{Machine, Plan, plan};
 use pe_controller::render::frr_config;
-use pe_controller::resolve::InterfaceAddresses;
+use pe_controller::resolve::{FrrVersion, InterfaceAddresses};
 use pe_controller::topology::readable;
 use pe_controller::validate::InForce;
 
@@ -22,12 +23,19 @@ impl InterfaceAddresses for NoInterfaces {
     }
 }
 
+fn plan_of(all: Objects, node: &Object<NodeConfig>) -> Plan {
+    let machine = Machine { name: "worker-1", interfaces: &NoInterfaces, frr: Some(&FrrVersion::newest()) };
+    plan(all, node, machine, &InForce::default())
+}
+
 fn read(file: &Path) -> Plan {
     let text = fs::read_to_string(file).unwrap();
     let loaded = objects(file, &text).unwrap();
     assert_eq!(loaded.failures, [], "{}", file.display());
-    let node = node_config(Path::new("node-config.yaml"), "nodeIndex: {index: 1}").unwrap();
-    let plan = plan(loaded.objects, &node, "worker-1", &NoInterfaces, &InForce::new());
+    let node_file = file.with_file_name("node-config.yaml");
+    let node = fs::read_to_string(&node_file).unwrap_or_else(|_| "nodeIndex: {index: 1}".to_owned());
+    let node = node_config(&node_file, &node).unwrap();
+    let plan = plan_of(loaded.objects, &node);
     assert_eq!(plan.failures, [], "{}", file.display());
     plan
 }
@@ -80,14 +88,15 @@ fn the_examples_are_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/static");
     let node_file = folder.join("node-config.yaml");
     let node = node_config(&node_file, &fs::read_to_string(&node_file).unwrap()).unwrap();
-    let mut all = pe_controller::files::Objects::default();
+    let mut all = Objects::default();
     for entry in fs::read_dir(folder.join("configs")).unwrap() {
         let file = entry.unwrap().path();
         let loaded = objects(&file, &fs::read_to_string(&file).unwrap()).unwrap();
         assert_eq!(loaded.failures, []);
         all.append(loaded.objects);
     }
-    let plan = plan(all, &node, "worker-1", &NoInterfaces, &InForce::new());
+    let plan = plan_of(all, &node);
     assert_eq!(plan.failures, []);
-    assert_eq!(plan.pe.unwrap().vnis.len(), 2);
+    let pe = plan.pe.unwrap();
+    assert_eq!((pe.vnis.len(), pe.bridges.len(), pe.passthrough.is_some()), (2, 3, true));
 }

@@ -6,10 +6,13 @@ set -euo pipefail
 packages=(
   # To build: DPDK with its headers, a compiler and bindgen's libclang, protoc for the gRPC interface.
   libdpdk-dev pkg-config gcc libc6-dev libclang-dev protobuf-compiler make
-  # What the nodes are made of, and testpmd to compare with.
+  # What the nodes are made of, and testpmd to compare with and to be the other side of vhost-user and memif ports. libdpdk-dev
+  # brings all drivers along; a node that only runs needs librte-net-{af-packet,vhost,memif,virtio}23 and those of its NICs.
   frr frr-pythontools dpdk-dev iproute2 kmod
   # The lab, where the kernel has no VRF devices, and what its tests look with.
   user-mode-linux ethtool tcpdump iputils-ping traceroute util-linux procps
+  # Bridges of Open vSwitch that host sessions are put into. Tests start it by themselves.
+  openvswitch-switch
   # Chroots of newer FRRs.
   debootstrap
 )
@@ -24,7 +27,8 @@ if [ ${#missing[@]} -gt 0 ]; then
     echo "deps: that needs root" >&2
     exit 1
   fi
-  # Debian starts services that it installs; ours brings its own FRR instances and must not find another one running.
+  # Debian starts services that it installs; ours brings its own FRR and Open vSwitch instances and must not
+  # find others running.
   policy=/usr/sbin/policy-rc.d
   if [ ! -e $policy ]; then
     printf '#!/bin/sh\nexit 101\n' >$policy

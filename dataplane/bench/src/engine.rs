@@ -3,8 +3,9 @@
 use std::{path::Path, sync::atomic::Ordering, thread, time::Duration};
 
 use anyhow::{Context, ensure};
+use dataplane::learning::Learning;
 use dataplane::slowpath::SlowPath;
-use dataplane::worker::{self, Sending, WorkerConfig, WorkerCount};
+use dataplane::worker::{self, Receiving, Sending, WorkerConfig, WorkerCount};
 use dpdk::{Device, Eal, Environment, Mempool, MempoolConfig, Options, PortConfig, derive, tsc};
 use forwarding::Control;
 
@@ -38,10 +39,12 @@ pub(crate) fn measure(scenario: Scenario, capture: &Path, time: Duration) -> any
     let slow_path = SlowPath::spawn(eal, &[])?;
     let cpu = derived.worker_cpus.first().copied();
     let worker = WorkerConfig { id: 0, cpu, idle: dataplane::config::Idle::Poll };
-    let (handle, count) = worker::spawn(worker, eal, control.worker(), slow_path.sender())?;
+    let (handle, count) =
+        worker::spawn(worker, eal, control.worker(), slow_path.sender(), &Learning::new(0)?)?;
     let sink = tx.pop().context("the sink has no queue")?;
     let nowhere = unused.into_iter().next().context("the source has no queue to send by")?;
     handle.attach(ports.output, "output", Vec::new(), Sending::Own(sink))?;
+    let rx = rx.into_iter().map(Receiving::Queue).collect();
     handle.attach(ports.input, "input", rx, Sending::Own(nowhere))?;
 
     thread::sleep(WARM_UP);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use forwarding::fib::sample::{self, Random, RandomKey};
 use forwarding::fib::{Key, Prefix};
-use forwarding::{Control, Mac, Path, PortConfig, PortId, Vni, VniConfig, VrfId, WeightedPath};
+use forwarding::{Attachment, Control, Mac, Path, PortConfig, PortId, Vni, VniConfig, VrfId, WeightedPath};
 
 use crate::traffic;
 
@@ -91,7 +91,12 @@ impl Scenario {
             if matches!(self.kind, Kind::Encapsulate(_)) && of == "input" { red } else { VrfId::DEFAULT }
         };
         let mut port = |name: &str, vrf, mac| {
-            control.port_add(PortConfig { name: name.to_owned(), vrf, mac: Mac::new(mac), mtu: MTU })
+            control.port_add(PortConfig {
+                name: name.to_owned(),
+                attachment: Attachment::Routed(vrf),
+                mac: Mac::new(mac),
+                mtu: MTU,
+            })
         };
         let input = port("input", tenant("input"), traffic::OUR_MAC)?;
         let output_vrf = if self.kind == Kind::Decapsulate { red } else { VrfId::DEFAULT };

@@ -86,7 +86,7 @@ pub use mbuf::Mbuf;
 pub use mempool::{Mempool, MempoolConfig};
 pub use netns::{NetnsError, on_thread_in_netns};
 pub use port::{
-    Capabilities, Configured, Device, Link, PciAddress, PciAddressError, Port, PortConfig, PortStats, Probed,
-    Started,
+    Capabilities, Configured, Device, Link, Memif, PciAddress, PciAddressError, Port, PortConfig, PortStats,
+    Probed, Started, has_vhost_net,
 };
 pub use queue::{RxQueue, TxQueue};

@@ -161,6 +161,20 @@ impl Mbuf {
         true
     }
 
+    /// Another buffer of the same pool with the same frame, behind the usual headroom. `None` when the pool is empty.
+    #[must_use]
+    pub fn duplicate(&self) -> Option<Self> {
+        let mut packet = std::ptr::null_mut();
+        // SAFETY: an mbuf's pool is valid for as long as the process; on success one mbuf that nobody owns was written.
+        let ret = unsafe { sys::shim_pktmbuf_alloc_bulk(self.raw().pool.cast(), &raw mut packet, 1) };
+        if ret != 0 {
+            return None;
+        }
+        // SAFETY: see above.
+        let mut copy = NonNull::new(packet).map(|raw| unsafe { Self::from_raw(raw) })?;
+        copy.copy_from_slice(self.data()).then_some(copy)
+    }
+
     /// Asks the CPU to load what [`data`](Self::data) reads first: the buffer's header.
     #[inline]
     pub fn prefetch_header(&self) {

@@ -1,4 +1,4 @@
-//! Real devices: rings, packet sockets on veths and TAPs, in network namespaces of their own, without hugepages.
+//! Real devices: rings, packet sockets on veths, in network namespaces of their own, without hugepages.
 //!
 //! Needs root. One process, one EAL: the tests share it.
 
@@ -502,69 +502,6 @@ fn jumbo_frames_need_larger_buffers() {
     port.close().unwrap();
 }
 
-#[test]
-fn frames_cross_a_tap_in_another_namespace() {
-    if !is_root() {
-        return;
-    }
-    let _alone = alone();
-    let (eal, pool) = eal();
-    let before = pool.in_use();
-    let netns = Netns::new("tap");
-    netns.ip("tuntap add mode tap multi_queue pi name host");
-    netns.ip("link set host up");
-    let device = Device::tap("host").mac([2, 0, 0, 0, 0, 0x42]);
-    let (mut port, mut rx, mut tx) = netns.run(|| start(&device, eal, &pool));
-    assert_eq!(port.driver(), "net_tap");
-    assert_eq!(port.mac().unwrap(), [2, 0, 0, 0, 0, 0x42]);
-    port.set_mtu(1400).unwrap();
-    netns.sh("grep -qx 1400 /sys/class/net/host/mtu; grep -qx 02:00:00:00:00:42 /sys/class/net/host/address");
-    port.set_mtu(1500).unwrap();
-    assert!(port.link().unwrap().up);
-
-    let host = netns.packet_socket("host");
-    for length in [14, 60, 1000, 1514] {
-        let sent = frame(length, 0x33);
-        send_on(&host, &sent);
-        assert_eq!(receive(&mut rx, Duration::from_secs(5)).unwrap(), sent);
-        send_frame(&mut tx, &pool, &sent);
-        assert_eq!(receive_on(&host).unwrap(), sent);
-    }
-
-    // No wake-up is lost: many small batches from another thread, each slept for.
-    let sender = std::thread::spawn(move || {
-        for number in 0..2000_u32 {
-            send_on(&host, &frame(60 + usize::try_from(number % 100).unwrap(), 1));
-            if number % 7 == 0 {
-                std::thread::sleep(Duration::from_micros(50));
-            }
-        }
-    });
-    let (mut received, mut burst, limit) = (0, Burst::<32>::new(), Instant::now() + Duration::from_secs(30));
-    while received < 2000 && Instant::now() < limit {
-        rx.arm();
-        if rx.receive(&mut burst) == 0 {
-            let timeout = PollTimeout::from(5000_u16);
-            let ready = poll(&mut [PollFd::new(rx.wait_fd().unwrap(), PollFlags::POLLIN)], timeout).unwrap();
-            assert_eq!(ready, 1, "woke by the limit, not by a packet, after {received}");
-        }
-        rx.disarm();
-        received += burst.iter().filter(|packet| is_ours(packet.data())).count();
-        burst.clear();
-    }
-    sender.join().unwrap();
-    assert_eq!(received, 2000);
-
-    drop((rx, tx));
-    port.close().unwrap();
-    assert_eq!(pool.in_use(), before);
-    // It stays, and can be opened again.
-    netns.sh("grep -q . /sys/class/net/host/address");
-    let (port, rx, tx) = netns.run(|| start(&device, eal, &pool));
-    drop((rx, tx));
-    port.close().unwrap();
-}
-
 /// A capture file in the classic format.
 fn capture(frames: &[Vec<u8>]) -> tempfile::NamedTempFile {
     // Magic, version 2.4, time zone, accuracy, longest frame, Ethernet.
@@ -656,16 +593,13 @@ fn descriptors_come_back() {
     let (eal, pool) = eal();
     let netns = Netns::new("fds");
     netns.ip("link add port type veth peer name peer");
-    netns.ip("tuntap add mode tap multi_queue pi name host");
     let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let mut counts = Vec::new();
     for _ in 0..4 {
-        for device in [Device::af_packet("port"), Device::tap("host")] {
-            let (port, rx, tx) = netns.run(|| start(&device, eal, &pool));
-            assert!(rx.wait_fd().is_some_and(|fd| fd.as_fd().try_clone_to_owned().is_ok()));
-            drop((rx, tx));
-            port.close().unwrap();
-        }
+        let (port, rx, tx) = netns.run(|| start(&Device::af_packet("port"), eal, &pool));
+        assert!(rx.wait_fd().is_some_and(|fd| fd.as_fd().try_clone_to_owned().is_ok()));
+        drop((rx, tx));
+        port.close().unwrap();
         counts.push(open());
     }
     assert!(counts[1..].windows(2).all(|pair| pair[0] == pair[1]), "{counts:?}");

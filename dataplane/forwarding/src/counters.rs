@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::reason::Reason;
 use crate::tables::chunked::Chunked;
-use crate::tables::{MAX_PORTS, MAX_VRFS};
+use crate::tables::{MAX_BRIDGES, MAX_PORTS, MAX_VRFS};
 use crate::types::{PortId, VrfId};
 
 /// A number with one writer: adding is a load and a store, no locked instruction.
@@ -57,15 +57,30 @@ pub(crate) struct VrfCells {
     pub(crate) no_route: Counter,
 }
 
+/// What one worker counts of one bridge domain.
+#[derive(Default)]
+pub(crate) struct BridgeCells {
+    pub(crate) packets: Counter,
+    pub(crate) flooded: Counter,
+    pub(crate) suppressed: Counter,
+    pub(crate) limited: Counter,
+    pub(crate) refused: Counter,
+}
+
 /// One worker's counters.
 pub(crate) struct WorkerCells {
     ports: Chunked<PortCells, 2>,
     vrfs: Chunked<VrfCells, 4>,
+    bridges: Chunked<BridgeCells, 4>,
 }
 
 impl WorkerCells {
     pub(crate) fn new() -> Self {
-        Self { ports: Chunked::new(MAX_PORTS), vrfs: Chunked::new(MAX_VRFS) }
+        Self {
+            ports: Chunked::new(MAX_PORTS),
+            vrfs: Chunked::new(MAX_VRFS),
+            bridges: Chunked::new(MAX_BRIDGES),
+        }
     }
 
     #[inline(always)]
@@ -76,6 +91,16 @@ impl WorkerCells {
     #[inline(always)]
     pub(crate) fn vrf(&self, vrf: VrfId) -> Option<&VrfCells> {
         self.vrfs.get(vrf.0)
+    }
+
+    /// By the domain's slot.
+    #[inline(always)]
+    pub(crate) fn bridge(&self, slot: u32) -> Option<&BridgeCells> {
+        self.bridges.get(slot)
+    }
+
+    pub(crate) fn make_bridge(&self, slot: u32) {
+        self.bridges.get_or_make(slot);
     }
 
     /// Makes room, so that the worker finds its cells; by the control side.
@@ -176,5 +201,47 @@ impl VrfCounters {
 
     pub(crate) const fn since(self, earlier: Self) -> Self {
         Self { packets: self.packets - earlier.packets, no_route: self.no_route - earlier.no_route }
+    }
+}
+
+/// A bridge domain's counters, all workers together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BridgeCounters {
+    /// Frames that came in by its ports and tunnels.
+    pub packets: u64,
+    /// Of these, sent to more than one place.
+    pub flooded: u64,
+    /// ARP and ND requests answered here.
+    pub suppressed: u64,
+    /// Frames whose sender was not learned because its port, or the domain, has its fill.
+    pub limited: u64,
+    /// Frames whose sender was not believed: it lied about itself, or may not move here.
+    pub refused: u64,
+    /// MACs newly learned.
+    pub learned: u64,
+    /// MACs that moved between ports, or from a VTEP to a port.
+    pub moved: u64,
+}
+
+impl BridgeCounters {
+    pub(crate) fn add(&mut self, cells: &BridgeCells) {
+        self.packets += cells.packets.load();
+        self.flooded += cells.flooded.load();
+        self.suppressed += cells.suppressed.load();
+        self.limited += cells.limited.load();
+        self.refused += cells.refused.load();
+    }
+
+    /// What was counted since an earlier moment.
+    pub(crate) const fn since(self, earlier: Self) -> Self {
+        Self {
+            packets: self.packets - earlier.packets,
+            flooded: self.flooded - earlier.flooded,
+            suppressed: self.suppressed - earlier.suppressed,
+            limited: self.limited - earlier.limited,
+            refused: self.refused - earlier.refused,
+            learned: self.learned - earlier.learned,
+            moved: self.moved - earlier.moved,
+        }
     }
 }

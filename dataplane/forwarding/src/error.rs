@@ -44,6 +44,28 @@ pub enum Error {
     /// L3VNIs belong to tenants.
     #[error("VNI {0} cannot be attached to the default VRF")]
     VniInDefaultVrf(Vni),
+    /// One VNI cannot be both.
+    #[error("VNI {0} is an L3VNI and an L2VNI; it can be one of them")]
+    VniKind(Vni),
+    /// Ports are still in the bridge domain.
+    #[error("L2VNI {vni} still has port {port}; remove that first")]
+    BridgeInUse {
+        /// The L2VNI.
+        vni: Vni,
+        /// A port, by name.
+        port: String,
+    },
+    /// A gateway needs a VRF.
+    #[error("L2VNI {0} has gateway addresses but no VRF that routes for it")]
+    GatewayWithoutVrf(Vni),
+    /// The control plane says that a MAC is elsewhere which is the router's own.
+    #[error("MAC {mac} is the router's own in L2VNI {vni}")]
+    OwnMac {
+        /// The L2VNI.
+        vni: Vni,
+        /// The MAC.
+        mac: Mac,
+    },
     /// The VNI's own VTEP address is not one of this node's.
     #[error("VNI {vni} uses {address}, which is not a VTEP address of this node")]
     NotOurVtep {

@@ -40,6 +40,15 @@ impl FlowHash {
         Self(mix(a ^ (ports as u64) << 8 ^ protocol as u64, b ^ 0x1d8e_4e27_c47d_124f))
     }
 
+    /// From the addresses of a frame that is not IP.
+    #[inline(always)]
+    pub(crate) const fn of_macs(header: &[u8; 14], ethertype: u16) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = *header;
+        let low = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        let high = u64::from_be_bytes([i, j, k, l, 0, 0, 0, 0]);
+        Self(mix(low ^ 0xa076_1d64_78bd_642f, high ^ ethertype as u64 ^ 0xe703_7ed1_a0b4_28db))
+    }
+
     /// From a NIC's 32 bits.
     #[inline(always)]
     pub(crate) const fn from_nic(hash: u32) -> Self {

@@ -5,13 +5,13 @@
 //! each what to do with it: a [`Verdict`]. Readers never wait for the writer, nor it for them.
 //!
 //! ```
-//! use forwarding::{Control, Mac, Path, PortConfig, VrfId, WeightedPath};
+//! use forwarding::{Attachment, Control, Mac, Path, PortConfig, VrfId, WeightedPath};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut control = Control::new()?;
 //! let port = control.port_add(PortConfig {
 //!     name: "toswitch1".to_owned(),
-//!     vrf: VrfId::DEFAULT,
+//!     attachment: Attachment::Routed(VrfId::DEFAULT),
 //!     mac: "02:00:00:00:00:01".parse()?,
 //!     mtu: 1500,
 //! })?;
@@ -35,6 +35,7 @@ mod error;
 pub mod fib;
 mod hash;
 mod headers;
+mod learn;
 mod packet;
 mod pipeline;
 mod reason;
@@ -43,10 +44,11 @@ mod tables;
 mod types;
 
 pub use control::{
-    Control, Explanation, Flow, NeighborEntry, Outcome, Path, PathEntry, PortConfig, RouteEntry, Swept,
-    VniConfig, WeightedPath,
+    Attachment, BridgeConfig, BridgePort, Control, Explanation, Flow, FrameExplanation, Learned, MacEntry,
+    MacKind, NeighborEntry, Outcome, Path, PathEntry, PortConfig, Probe, RouteEntry, Swept, VniConfig,
+    WeightedPath,
 };
-pub use counters::{PortCounters, VrfCounters};
+pub use counters::{BridgeCounters, PortCounters, VrfCounters};
 pub use error::Error;
 pub use packet::{Buffer, Packet};
 pub use pipeline::{MAX_BURST, Worker};

@@ -124,6 +124,28 @@ reasons! {
     InnerNotIp, "inner-not-ip", DROP;
     /// Congestion was marked outside on a packet that cannot carry the mark inside (RFC 6040 section 4.2).
     EcnNotCapable, "ecn-not-capable", DROP;
+    /// In a bridge domain: from a group or from nobody (IEEE 802 section 8.2.2).
+    BadSourceMac, "bad-source-mac", DROP;
+    /// In a bridge domain: from the router's own MAC, on a port.
+    OwnSourceMac, "own-source-mac", DROP;
+    /// In a bridge domain: with an 802.1Q or 802.1ad tag, which no port asked for (RFC 7348 section 6.1).
+    BridgeVlan, "bridge-vlan", DROP;
+    /// In a bridge domain: to a group that bridges keep to the link (IEEE 802.1Q section 8.6.3).
+    ReservedGroup, "reserved-group", DROP;
+    /// A host claims the gateway's address.
+    GatewaySpoof, "gateway-spoof", DROP;
+    /// Broadcast, multicast or unknown unicast over the port's rate.
+    FloodLimited, "flood-limited", DROP;
+    /// To a MAC on the port that it came from.
+    SamePort, "same-port", DROP;
+    /// From one VTEP to a MAC behind a VTEP: their own business (RFC 8365 section 8.3.1).
+    SplitHorizon, "split-horizon", DROP;
+    /// A frame to be bridged, larger than what it should leave by.
+    BridgeTooBig, "bridge-too-big", DROP;
+    /// The domain of a port, or of a VNI, is gone.
+    NoBridge, "no-bridge", DROP;
+    /// No buffer for a copy.
+    NoBuffer, "no-buffer", DROP;
     /// The port's transmit queue took no more.
     TxFull, "tx-full", DROP;
     /// The port is unknown or being removed.
@@ -141,6 +163,8 @@ reasons! {
     Nd, "nd", NEIGHBOR;
     /// The next hop's MAC is not known.
     UnresolvedNeighbor, "unresolved-neighbor", RESOLVE;
+    /// The neighbour's MAC is known, its place in the bridge domain is not.
+    UnresolvedMac, "unresolved-mac", RESOLVE;
     /// No usable underlay route to the VTEP.
     UnresolvedVtep, "unresolved-vtep", RESOLVE;
     /// The remote router MAC is not known.
@@ -204,6 +228,8 @@ impl fmt::Display for Reason {
 pub enum Verdict {
     /// Rewritten and ready: send it out of this port.
     Transmit(PortId),
+    /// Unchanged: it goes to several places of a bridge domain; [replicate](crate::Worker::replicate) it, then free it.
+    Replicate,
     /// Unchanged: give it to the shadow TAP of the port it came in by, subject to its class's policer.
     HandOver(Reason),
     /// Unchanged: free it. Counted already.

@@ -64,7 +64,7 @@ impl Adopter {
         }
         let missing = || Error::NoInterface { interface: interface.to_owned() };
         let link = self.ports.find(interface)?.ok_or_else(missing)?;
-        self.ports.configure(&link, &LinkSettings { mtu, mac, up: true, alias: None })?;
+        self.ports.configure(&link, &LinkSettings { mtu, mac, up: true, ..LinkSettings::default() })?;
         let link = self.ports.find(interface)?.ok_or_else(missing)?;
         let addresses = remembered(&link.alias).unwrap_or_default();
         Ok(Adopted { link, addresses })

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use rtnetlink::{LinkUnspec, MulticastGroup};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::{LinkBridge, LinkUnspec, MulticastGroup};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -33,6 +33,10 @@ pub struct Link {
     pub running: bool,
     /// Free text an operator or program left on it.
     pub alias: String,
+    /// The kernel's number of the bridge (or VRF, bond...) it is in; 0 when it is in none.
+    pub controller: u32,
+    /// It is a bridge.
+    pub is_bridge: bool,
 }
 
 impl Link {
@@ -50,6 +54,10 @@ impl Link {
                 LinkAttribute::Address(address) => link.mac = address,
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::IfAlias(alias) => link.alias = alias,
+                LinkAttribute::Controller(controller) => link.controller = controller,
+                LinkAttribute::LinkInfo(infos) => {
+                    link.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
+                }
                 _ => {}
             }
         }
@@ -134,7 +142,7 @@ impl Links {
         Ok(messages.into_iter().map(Link::from_message).collect())
     }
 
-    /// Sets MTU, MAC, alias and state as far as they are given and differ.
+    /// Sets what is given and differs.
     ///
     /// # Errors
     /// When the kernel refuses, e.g. an MTU the device cannot carry.
@@ -153,6 +161,14 @@ impl Links {
             message = message.alias(alias);
             changed = true;
         }
+        if let Some(name) = wanted.name.filter(|&name| name != link.name) {
+            message = message.name(name);
+            changed = true;
+        }
+        if let Some(controller) = wanted.controller.filter(|&controller| controller != link.controller) {
+            message = if controller == 0 { message.nocontroller() } else { message.controller(controller) };
+            changed = true;
+        }
         if wanted.up && !link.up {
             message = message.up();
             changed = true;
@@ -163,6 +179,16 @@ impl Links {
         self.runtime
             .block_on(self.handle.link().set(message.build()).execute())
             .map_err(|source| Error::netlink("configure", &link.name, source))
+    }
+
+    /// Makes a bridge.
+    ///
+    /// # Errors
+    /// When the kernel refuses, e.g. because the name is taken.
+    pub fn add_bridge(&self, name: &str) -> Result<(), Error> {
+        self.runtime
+            .block_on(self.handle.link().add(LinkBridge::new(name).down().build()).execute())
+            .map_err(|source| Error::netlink("make bridge", name, source))
     }
 
     /// Moves a link to another namespace. The kernel drops its addresses and takes it down.
@@ -231,6 +257,10 @@ pub struct LinkSettings<'a> {
     pub mac: Option<[u8; 6]>,
     /// Free text.
     pub alias: Option<&'a str>,
+    /// Name; one that is up keeps its own.
+    pub name: Option<&'a str>,
+    /// The kernel's number of the bridge it is to be in; 0 takes it out.
+    pub controller: Option<u32>,
     /// Bring it up.
     pub up: bool,
 }

@@ -1,6 +1,7 @@
 //! What the engine does to the machine it runs on: network namespaces, links, TAPs.
 
 mod adopt;
+pub mod bridges;
 mod links;
 mod netns;
 mod tap;
@@ -8,4 +9,4 @@ mod tap;
 pub use adopt::{Adopted, Adopter};
 pub use links::{Link, LinkEvent, LinkSettings, Links};
 pub use netns::Netns;
-pub use tap::{MAX_NAME, Queues, Tap};
+pub use tap::{Header, MAX_NAME, Tap};

@@ -7,6 +7,8 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use crate::error::Error;
 use crate::host::Netns;
 
@@ -25,15 +27,30 @@ pub const MAX_NAME: usize = libc::IFNAMSIZ - 1;
 pub struct Tap {
     file: File,
     name: String,
+    header: Header,
 }
 
-/// Which kind of TAP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Queues {
-    /// Held open by one reader and writer; frames come without a header in front (`IFF_NO_PI`).
-    One,
-    /// May be opened many times and has the header in front, as DPDK's TAP driver asks for.
-    Many,
+/// What is in front of every frame that is read from a TAP or written to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Header {
+    /// Nothing (`IFF_NO_PI`): the kernel completes checksums and segments before it lets a frame out.
+    #[default]
+    None,
+}
+
+impl Header {
+    /// Bytes.
+    pub const fn length(self) -> usize {
+        match self {
+            Self::None => 0,
+        }
+    }
+
+    const fn flags(self) -> libc::c_int {
+        match self {
+            Self::None => libc::IFF_NO_PI,
+        }
+    }
 }
 
 impl Tap {
@@ -43,15 +60,12 @@ impl Tap {
     /// # Errors
     /// When the name is too long or taken by another kind of device, the TAP is held open by another process, or
     /// without CAP_NET_ADMIN.
-    pub fn open(netns: &Netns, name: &str, mac: [u8; 6], queues: Queues) -> Result<Self, Error> {
+    pub fn open(netns: &Netns, name: &str, mac: [u8; 6]) -> Result<Self, Error> {
         let fail = |doing, source| Error::Tap { doing, name: name.to_owned(), source };
+        let header = Header::default();
         let file = netns.run(|| -> Result<File, Error> {
             let mut request = interface_request(name).map_err(|source| fail("name", source))?;
-            let flags = libc::IFF_TAP
-                | match queues {
-                    Queues::One => libc::IFF_NO_PI,
-                    Queues::Many => libc::IFF_MULTI_QUEUE,
-                };
+            let flags = libc::IFF_TAP | header.flags();
             // All of them are below 2^15.
             request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).unwrap_or_default();
             let file = OpenOptions::new()
@@ -69,7 +83,7 @@ impl Tap {
             unsafe { ioctl::set_persistent(fd, 1) }.map_err(|errno| fail("keep", errno.into()))?;
             Ok(file)
         })??;
-        let tap = Self { file, name: name.to_owned() };
+        let tap = Self { file, name: name.to_owned(), header };
         tap.set_mac(mac)?;
         Ok(tap)
     }
@@ -98,6 +112,31 @@ impl Tap {
         // SAFETY: the descriptor is open and the kernel reads one int.
         unsafe { ioctl::set_carrier(self.file.as_raw_fd(), &raw const value) }?;
         Ok(())
+    }
+
+    /// Its name when it was opened.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is in front of its frames.
+    pub fn header(&self) -> Header {
+        self.header
+    }
+
+    /// Whether the kernel's end is up, asked through the descriptor: it may have moved to any namespace since.
+    ///
+    /// # Errors
+    /// `NotFound` when the device has been deleted.
+    pub fn is_up(&self) -> io::Result<bool> {
+        let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut fds, PollTimeout::ZERO)?;
+        // tun_chr_poll: an error once the device is unregistered, writable only while it is up.
+        let seen = fds.first().and_then(PollFd::revents).unwrap_or(PollFlags::empty());
+        if seen.contains(PollFlags::POLLERR) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(seen.contains(PollFlags::POLLOUT))
     }
 
     /// Reads one frame the kernel sent.

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use dataplane_api::v1;
-use forwarding::{Control, VrfId, WeightedPath};
+use forwarding::{Control, Vni, VrfId, WeightedPath};
 
 use super::convert::{address, optional_mac, path, port, vrf};
 use crate::topology::Names;
@@ -29,6 +29,16 @@ pub fn carry_out<E>(
         for group in &batch.groups {
             if let Err(error) = set_group(control, group, paths) {
                 errors.add(|_| format!("next-hop group {}", group.id), error);
+            }
+        }
+        for list in &batch.flood_lists {
+            if let Err(error) = set_flood_list(control, list) {
+                errors.add(|_| format!("flood list of L2VNI {}", list.vni), error);
+            }
+        }
+        for entry in &batch.macs {
+            if let Err(error) = set_mac(control, entry) {
+                errors.add(|_| mac_name(entry), error);
             }
         }
         for neighbor in &batch.neighbors {
@@ -79,6 +89,30 @@ fn set_group(
     control.group_set(group.id, paths).map_err(|error| error.to_string())
 }
 
+fn set_flood_list(control: &mut Control, list: &v1::FloodList) -> Result<(), String> {
+    let vni = Vni::new(list.vni).map_err(|error| error.to_string())?;
+    let vteps = list.vteps.iter().map(|vtep| address(vtep)).collect::<Result<Vec<_>, _>>();
+    let vteps = vteps.map_err(|error| error.to_string())?;
+    control.flood_set(vni, &vteps).map_err(|error| error.to_string())
+}
+
+fn set_mac(control: &mut Control, entry: &v1::MacEntry) -> Result<(), String> {
+    let vni = Vni::new(entry.vni).map_err(|error| error.to_string())?;
+    let mac = optional_mac(&entry.mac)?.ok_or("it has no MAC")?;
+    if entry.vtep.is_empty() {
+        control.mac_remove(vni, mac);
+        return Ok(());
+    }
+    let vtep = address(&entry.vtep).map_err(|error| error.to_string())?;
+    control.mac_set(vni, mac, vtep, entry.sticky).map_err(|error| error.to_string())
+}
+
+fn mac_name(entry: &v1::MacEntry) -> String {
+    let mac = optional_mac(&entry.mac).ok().flatten();
+    let mac = mac.map_or_else(|| format!("{:02x?}", &entry.mac[..]), |mac| mac.to_string());
+    format!("MAC {mac} of L2VNI {}", entry.vni)
+}
+
 fn set_neighbor(control: &mut Control, neighbor: &v1::Neighbor) -> Result<(), String> {
     let port = port(neighbor.port)?;
     let address = address(&neighbor.address).map_err(|error| error.to_string())?;
@@ -94,7 +128,7 @@ fn set_neighbor(control: &mut Control, neighbor: &v1::Neighbor) -> Result<(), St
 fn neighbor_name(names: &Names, neighbor: &v1::Neighbor) -> String {
     let address = address(&neighbor.address)
         .map_or_else(|_| format!("{:02x?}", &neighbor.address[..]), |a| a.to_string());
-    let port = port(neighbor.port).ok().and_then(|id| names.ports.get(&id)).map(|(name, _)| name.clone());
+    let port = port(neighbor.port).ok().and_then(|id| names.interface(id));
     format!("neighbor {address} on port {}", port.unwrap_or_else(|| neighbor.port.to_string()))
 }
 

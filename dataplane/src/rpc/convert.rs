@@ -44,6 +44,14 @@ pub(super) fn address(bytes: &[u8]) -> Result<IpAddr, InvalidValue> {
     address_from_bytes(bytes)
 }
 
+/// An address as it travels.
+pub(crate) fn octets(address: IpAddr) -> Bytes {
+    match address {
+        IpAddr::V4(v4) => Bytes::copy_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => Bytes::copy_from_slice(&v6.octets()),
+    }
+}
+
 /// 6 bytes of a station's MAC, or none.
 pub(super) fn optional_mac(bytes: &Bytes) -> Result<Option<Mac>, String> {
     if bytes.is_empty() {

@@ -1,11 +1,13 @@
 //! The Fib service: one client at a time programs routes.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dataplane_api::v1;
 use dataplane_api::v1::fib_request::Request as Kind;
 use dataplane_api::v1::fib_server::Fib as FibApi;
 use forwarding::WeightedPath;
+use futures::{Stream, StreamExt};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -13,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::info;
 
 use super::batch::carry_out;
+use crate::learning::Learning;
 use crate::topology::{SharedControl, Topology, lock};
 
 /// Replies that may wait for a client that does not read; its requests wait then too.
@@ -70,6 +73,7 @@ pub(super) struct FibService {
     control: SharedControl,
     topology: Topology,
     sessions: Arc<FibSessions>,
+    learning: Learning,
     instance: u64,
 }
 
@@ -78,9 +82,10 @@ impl FibService {
         control: SharedControl,
         topology: Topology,
         sessions: Arc<FibSessions>,
+        learning: Learning,
         instance: u64,
     ) -> Self {
-        Self { control, topology, sessions, instance }
+        Self { control, topology, sessions, learning, instance }
     }
 }
 
@@ -108,10 +113,14 @@ impl FibApi for FibService {
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
-    type LearnedStream = ReceiverStream<Result<v1::LearnedUpdate, Status>>;
+    type LearnedStream = Pin<Box<dyn Stream<Item = Result<v1::LearnedUpdate, Status>> + Send>>;
 
     async fn learned(&self, _: Request<v1::LearnedRequest>) -> Result<Response<Self::LearnedStream>, Status> {
-        Err(Status::unimplemented("bridge domains"))
+        let (learning, control) = (self.learning.clone(), Arc::clone(&self.control));
+        // A thread, not a task: it may have to wait for the tables.
+        let listening = tokio::task::spawn_blocking(move || learning.listen(&control)).await;
+        let updates = listening.map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(updates).map(Ok))))
     }
 }
 
@@ -200,9 +209,10 @@ impl Client {
         info!(
             routes = swept.routes,
             neighbors = swept.neighbors,
+            macs = swept.macs,
             "FIB synced; what was not restated is swept"
         );
-        Ok(v1::FibSwept { routes: swept.routes, neighbors: swept.neighbors, macs: 0 })
+        Ok(v1::FibSwept { routes: swept.routes, neighbors: swept.neighbors, macs: swept.macs })
     }
 
     fn batch(&mut self, number: u64, batch: &v1::FibBatch) -> Result<v1::FibAck, Status> {

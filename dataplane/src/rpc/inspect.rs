@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::Services;
 use super::convert::address;
+use super::{Services, bridges};
 use crate::topology::{DEFAULT_VRF, Names, lock};
 
 /// Entries that wait for a client that reads slowly.
@@ -44,23 +44,28 @@ impl InspectApi for InspectService {
 
     async fn list_bridges(
         &self,
-        _: Request<v1::ListBridgesRequest>,
+        request: Request<v1::ListBridgesRequest>,
     ) -> Result<Response<Self::ListBridgesStream>, Status> {
-        Err(Status::unimplemented("bridge domains"))
+        let names = self.names();
+        let entries = bridges::entries(&self.services.control, &names, request.into_inner().vni)?;
+        Ok(stream_of(entries))
     }
 
     async fn list_macs(
         &self,
-        _: Request<v1::ListMacsRequest>,
+        request: Request<v1::ListMacsRequest>,
     ) -> Result<Response<Self::ListMacsStream>, Status> {
-        Err(Status::unimplemented("bridge domains"))
+        let names = self.names();
+        let entries = bridges::macs(&self.services.control, &names, request.into_inner().vni)?;
+        Ok(stream_of(entries))
     }
 
     async fn resolve_mac(
         &self,
-        _: Request<v1::ResolveMacRequest>,
+        request: Request<v1::ResolveMacRequest>,
     ) -> Result<Response<v1::ResolveMacReply>, Status> {
-        Err(Status::unimplemented("bridge domains"))
+        let request = request.into_inner();
+        bridges::resolve(&self.services.control, &self.names(), &request).map(Response::new)
     }
 
     async fn trace(&self, _: Request<v1::TraceRequest>) -> Result<Response<Self::TraceStream>, Status> {
@@ -176,6 +181,7 @@ impl InspectApi for InspectService {
                 reply.outcome = "drop".to_owned();
                 reply.reason = reason.name().to_owned();
             }
+            Outcome::Flood => reply.outcome = "flood".to_owned(),
         }
         Ok(Response::new(reply))
     }
@@ -201,15 +207,7 @@ impl InspectApi for InspectService {
                 mac: entry.mac.map(|mac| mac.to_string()).unwrap_or_default(),
             })
             .collect();
-        let (sender, receiver) = mpsc::channel(ENTRIES);
-        tokio::spawn(async move {
-            for entry in entries {
-                if sender.send(Ok(entry)).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        Ok(stream_of(entries))
     }
 
     async fn counters(
@@ -281,7 +279,12 @@ fn snapshot(services: &Services) -> v1::CountersReply {
         failed: class.failed,
         rate: class.rate.into(),
     });
-    v1::CountersReply { ports, vrfs, classes: classes.collect(), bridges: Vec::new() }
+    v1::CountersReply {
+        ports,
+        vrfs,
+        classes: classes.collect(),
+        bridges: bridges::counters(&services.control),
+    }
 }
 
 fn path_entry(entry: &PathEntry, names: &Names) -> v1::PathEntry {
@@ -314,8 +317,21 @@ fn path_entry(entry: &PathEntry, names: &Names) -> v1::PathEntry {
     shown
 }
 
-fn port_name(names: &Names, port: PortId) -> String {
-    names.ports.get(&port).map_or_else(|| port.to_string(), |(name, _)| name.clone())
+/// Entries that were copied out, one by one.
+fn stream_of<T: Send + 'static>(entries: Vec<T>) -> Response<ReceiverStream<Result<T, Status>>> {
+    let (sender, receiver) = mpsc::channel(ENTRIES);
+    tokio::spawn(async move {
+        for entry in entries {
+            if sender.send(Ok(entry)).await.is_err() {
+                return;
+            }
+        }
+    });
+    Response::new(ReceiverStream::new(receiver))
+}
+
+pub(super) fn port_name(names: &Names, port: PortId) -> String {
+    names.interface(port).unwrap_or_else(|| port.to_string())
 }
 
 fn no_vrf(name: &str) -> Status {

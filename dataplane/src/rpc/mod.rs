@@ -1,6 +1,7 @@
 //! The gRPC services, on a unix socket.
 
 mod batch;
+mod bridges;
 mod convert;
 mod fib;
 mod inspect;
@@ -19,11 +20,13 @@ use tonic::transport::Server;
 use tracing::info;
 
 pub use self::batch::carry_out;
+pub(crate) use self::convert::octets;
 use self::fib::FibService;
 pub use self::fib::FibSessions;
 use self::inspect::InspectService;
 pub use self::socket::listen;
 use self::topology::TopologyService;
+use crate::learning::Learning;
 use crate::slowpath::SlowPath;
 use crate::topology::{SharedControl, Topology};
 use crate::worker::WorkerCount;
@@ -54,6 +57,8 @@ pub struct Services {
     pub topology: Topology,
     /// The way to the kernel.
     pub slow_path: SlowPath,
+    /// What is learned in bridge domains.
+    pub learning: Learning,
     /// The client that programs routes.
     pub sessions: Arc<FibSessions>,
     /// The process.
@@ -74,6 +79,7 @@ pub async fn serve(
         services.control.clone(),
         services.topology.clone(),
         Arc::clone(&services.sessions),
+        services.learning.clone(),
         services.info.instance,
     );
     let inspect = InspectService::new(services);

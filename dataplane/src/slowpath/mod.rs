@@ -67,6 +67,7 @@ pub struct Shadow {
 enum Change {
     Attach(Shadow),
     Detach(PortId, Sender<()>),
+    Transmit(PortId, Vec<u8>),
 }
 
 /// One class's counters at one moment.
@@ -158,6 +159,14 @@ impl SlowPath {
         answer.recv().map_err(|_| Error::SlowPath)
     }
 
+    /// Sends a frame of ours by a port, as one of the kernel's. Nothing is done when the port is not served.
+    ///
+    /// # Errors
+    /// When the thread has ended.
+    pub fn transmit(&self, port: PortId, frame: Vec<u8>) -> Result<(), Error> {
+        self.change(Change::Transmit(port, frame))
+    }
+
     /// Counters of every class.
     pub fn snapshot(&self) -> Vec<ClassSnapshot> {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -231,6 +240,13 @@ impl Thread {
                     }
                     self.shadows.insert(shadow.port, shadow);
                 }
+                Change::Transmit(port, frame) => {
+                    if let Some(shadow) = self.shadows.get(&port)
+                        && shadow.send(&frame)
+                    {
+                        shadow.worker.flush();
+                    }
+                }
                 Change::Detach(port, done) => {
                     if let Some(shadow) = self.shadows.remove(&port) {
                         // Fails only for one that could not be added.
@@ -280,18 +296,20 @@ impl Shadow {
                 // Nothing more, or the shadow's kernel end is down.
                 Err(_) => break,
             };
-            let buffer =
-                self.pool.alloc().and_then(|mut packet| packet.copy_from_slice(frame).then_some(packet));
-            // No buffer, or a frame larger than one: as full as a device's queue.
-            if buffer.is_some_and(|packet| self.worker.send(self.port, packet)) {
-                self.count.from_kernel.fetch_add(1, Ordering::Relaxed);
-                sent += 1;
-            } else {
-                self.count.tx_full.fetch_add(1, Ordering::Relaxed);
-            }
+            sent += u64::from(self.send(frame));
         }
         if sent > 0 {
             self.worker.flush();
         }
+    }
+
+    /// Gives a frame to the worker that sends; whether it took it.
+    fn send(&self, frame: &[u8]) -> bool {
+        let buffer = self.pool.alloc().and_then(|mut packet| packet.copy_from_slice(frame).then_some(packet));
+        // No buffer, or a frame larger than one: as full as a device's queue.
+        let sent = buffer.is_some_and(|packet| self.worker.send(self.port, packet));
+        let counter = if sent { &self.count.from_kernel } else { &self.count.tx_full };
+        counter.fetch_add(1, Ordering::Relaxed);
+        sent
     }
 }

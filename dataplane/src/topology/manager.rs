@@ -8,22 +8,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dataplane_api::v1;
-use forwarding::{Control, Mac, PortConfig, PortId, Vni, VniConfig, VrfId};
+use forwarding::{Attachment as Role, BridgeConfig, Control, Mac, PortConfig, PortId, Vni, VniConfig, VrfId};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use super::plan::{Held, Step, plan};
 use super::ports::{Namespaces, OpenPort, Ports, TAP_MTU};
-use super::spec::{DEFAULT_VRF, Desired, Device, ObjectName, Port};
+use super::spec::{DEFAULT_VRF, Desired, Device, L2Vni, ObjectName, Port};
 use super::state::{self, PortView, View};
 use crate::error::Error;
+use crate::host::bridges::{Attachment, Bridges, Errors};
 use crate::host::{LinkEvent, Links};
 use crate::worker::PortCount;
 
 /// First and longest wait before what failed is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-/// How often links are read that nobody reports: those of PCI devices and of TAPs in namespaces of others.
+/// How often links are read that nobody reports: those of PCI devices, of vhost-user and memif ports, and of TAPs in
+/// namespaces of others.
 const LINK_POLL: Duration = Duration::from_millis(200);
 /// How often memory that workers may still have looked at is looked after.
 const RECLAIM: Duration = Duration::from_secs(1);
@@ -33,6 +35,8 @@ const RECLAIM: Duration = Duration::from_secs(1);
 enum Request {
     Apply(v1::TopologySpec, oneshot::Sender<v1::ApplyResponse>),
     Link(LinkEvent),
+    /// Why TAPs are not in their bridges.
+    Bridges(Errors),
 }
 
 /// The names of what is programmed, for whoever reads counters or routes.
@@ -40,6 +44,8 @@ enum Request {
 pub struct Names {
     /// Ports, with the counters that forwarding does not keep.
     pub ports: BTreeMap<PortId, (String, Arc<PortCount>)>,
+    /// The router's interfaces in L2VNIs.
+    pub svis: BTreeMap<PortId, u32>,
     /// VRFs, the default one included.
     pub vrfs: BTreeMap<VrfId, String>,
     /// By worker, the names of the ports it polls.
@@ -51,6 +57,12 @@ impl Names {
     pub fn vrf(&self, name: &str) -> Option<VrfId> {
         let name = if name.is_empty() { DEFAULT_VRF } else { name };
         self.vrfs.iter().find(|(_, held)| *held == name).map(|(&id, _)| id)
+    }
+
+    /// The name of a port, or of the router's interface in an L2VNI.
+    pub fn interface(&self, id: PortId) -> Option<String> {
+        let svi = || self.svis.get(&id).map(|vni| format!("br-pe-{vni}"));
+        self.ports.get(&id).map(|(name, _)| name.clone()).or_else(svi)
     }
 
     /// The number of a port.
@@ -99,12 +111,22 @@ impl Topology {
                 }
             });
         }
+        let reports = requests.clone();
+        let bridges = Bridges::spawn(runtime, &namespaces.host, move |errors| {
+            // Fails when the thread that would care has ended.
+            let _ = reports.send(Request::Bridges(errors));
+        })?;
         let mut manager = Manager {
             ports,
+            bridges,
+            attachments: Vec::new(),
+            unbridged: Errors::new(),
+            bridged: false,
             control,
             held: Held::default(),
             open: BTreeMap::new(),
             vrfs: BTreeMap::new(),
+            svis: BTreeMap::new(),
             vteps: Vec::new(),
             desired: Desired::default(),
             applied: false,
@@ -148,10 +170,19 @@ struct Failure {
 
 struct Manager {
     ports: Ports,
+    bridges: Bridges,
+    /// Where TAPs are wanted.
+    attachments: Vec<Attachment>,
+    /// Why some are not there, by port.
+    unbridged: Errors,
+    /// Bridges have been told once.
+    bridged: bool,
     control: SharedControl,
     held: Held,
     open: BTreeMap<String, OpenPort>,
     vrfs: BTreeMap<String, VrfId>,
+    /// The router's interface in each L2VNI.
+    svis: BTreeMap<u32, PortId>,
     vteps: Vec<IpAddr>,
     desired: Desired,
     applied: bool,
@@ -181,6 +212,10 @@ impl Manager {
                     // The caller may have gone; what was asked for is done all the same.
                     let _ = answer.send(response);
                 }
+                Ok(Request::Bridges(errors)) => {
+                    self.unbridged = errors;
+                    self.publish();
+                }
                 Ok(Request::Link(event)) => {
                     // A burst of events is one change.
                     let mut events = vec![event];
@@ -188,6 +223,7 @@ impl Manager {
                     while let Ok(request) = requests.try_recv() {
                         match request {
                             Request::Link(event) => events.push(event),
+                            Request::Bridges(errors) => self.unbridged = errors,
                             apply @ Request::Apply(..) => {
                                 later = Some(apply);
                                 break;
@@ -239,7 +275,9 @@ impl Manager {
         let ports = spec.ports.iter().map(|port| ("port", port.name.clone()));
         let vrfs = spec.vrfs.iter().map(|vrf| ("vrf", vrf.name.clone()));
         let vnis = spec.l3vnis.iter().map(|vni| ("vni", vni.vni.to_string()));
-        let groups: [Vec<(&'static str, String)>; 3] = [ports.collect(), vrfs.collect(), vnis.collect()];
+        let l2vnis = spec.l2vnis.iter().map(|vni| ("l2vni", vni.vni.to_string()));
+        let groups: [Vec<(&'static str, String)>; 4] =
+            [ports.collect(), vrfs.collect(), vnis.collect(), l2vnis.collect()];
         let mut results: Vec<_> = groups
             .into_iter()
             .flat_map(|group| group.into_iter().enumerate())
@@ -253,8 +291,9 @@ impl Manager {
                     };
                 }
                 let object = ObjectName { kind, name };
-                let error =
-                    self.failures.get(&object).map(|failure| failure.error.clone()).unwrap_or_default();
+                let bridge = (kind == "port").then(|| self.unbridged.get(&object.name)).flatten();
+                let failure = self.failures.get(&object).map(|failure| &failure.error);
+                let error = failure.or(bridge).cloned().unwrap_or_default();
                 v1::ObjectResult { kind: kind.into(), name: object.name, retrying: !error.is_empty(), error }
             })
             .collect();
@@ -306,10 +345,31 @@ impl Manager {
         self.failures.retain(|object, _| match object.kind {
             "port" => desired.ports.contains_key(&object.name),
             "vrf" => desired.vrfs.contains(&object.name),
+            "l2vni" => object.name.parse().is_ok_and(|vni: u32| desired.l2vnis.contains_key(&vni)),
             _ => object.name.parse().is_ok_and(|vni: u32| desired.vnis.contains_key(&vni)),
         });
         self.follow_mtus();
+        self.follow_bridges();
         self.publish();
+    }
+
+    /// Has the TAPs that are open put into their bridges.
+    fn follow_bridges(&mut self) {
+        let wanted = |port: &Port| match &port.device {
+            Device::Tap { interface, netns } => Some(Attachment {
+                port: port.spec.name.clone(),
+                interface: interface.clone(),
+                netns: netns.clone(),
+                bridge: port.host_bridge.clone(),
+            }),
+            _ => None,
+        };
+        let attachments: Vec<_> = self.held.ports.values().filter_map(wanted).collect();
+        // The first time there may be something that an earlier process left.
+        if self.applied && (attachments != self.attachments || !std::mem::replace(&mut self.bridged, true)) {
+            self.unbridged = self.bridges.want(attachments.clone());
+            self.attachments = attachments;
+        }
     }
 
     fn step(&mut self, step: Step) -> Result<(), Error> {
@@ -331,6 +391,12 @@ impl Manager {
                 self.vrfs.insert(name.clone(), id);
                 self.held.vrfs.insert(name);
                 Ok(())
+            }
+            Step::SetL2Vni(wanted) => self.set_l2vni(wanted),
+            Step::RemoveL2Vni(vni) => {
+                self.held.l2vnis.remove(&vni);
+                self.svis.remove(&vni);
+                Ok(lock(&self.control).bridge_remove(vni_of(vni)?)?)
             }
             Step::AddPort(wanted) => self.open(wanted),
             Step::ChangePort(wanted) => self.change(wanted),
@@ -355,11 +421,39 @@ impl Manager {
         self.vrfs.get(name).copied().ok_or_else(|| Error::NoVrf { name: name.to_owned() })
     }
 
+    fn set_l2vni(&mut self, wanted: L2Vni) -> Result<(), Error> {
+        let config = BridgeConfig {
+            vrf: wanted.vrf.as_ref().map(|vrf| self.vrf_id(vrf)).transpose()?,
+            vtep: wanted.vtep,
+            udp_port: wanted.udp_port,
+            mac: Mac::new(wanted.mac),
+            gateways: wanted.gateways.clone(),
+            mtu: small(state::vni_mtu(self.underlay_mtu(), wanted.vtep)),
+            mac_limit: wanted.mac_limit,
+            aging: wanted.aging,
+            learn_from_vteps: wanted.spec.learn_from_vteps,
+        };
+        let number = wanted.spec.vni;
+        let svi = lock(&self.control).bridge_set(vni_of(number)?, config)?;
+        self.svis.insert(number, svi);
+        self.held.l2vnis.insert(number, wanted);
+        Ok(())
+    }
+
+    /// What a port is part of.
+    fn role(&self, port: &Port) -> Result<Role, Error> {
+        match port.bridge {
+            Some(bridge) => Ok(Role::Bridged(bridge)),
+            None => self.vrf_id(&port.vrf).map(Role::Routed),
+        }
+    }
+
     fn open(&mut self, wanted: Port) -> Result<(), Error> {
-        let vrf = self.vrf_id(&wanted.vrf)?;
+        let attachment = self.role(&wanted)?;
         let name = wanted.spec.name.clone();
         let ready = self.ports.open(&wanted, self.tap_mtu(&wanted))?;
-        let config = PortConfig { name: name.clone(), vrf, mac: Mac::new(ready.mac), mtu: small(ready.mtu) };
+        let config =
+            PortConfig { name: name.clone(), attachment, mac: Mac::new(ready.mac), mtu: small(ready.mtu) };
         let id = lock(&self.control).port_add(config)?;
         let open = self.ports.attach(&name, id, ready)?;
         info!(
@@ -387,37 +481,46 @@ impl Manager {
     fn change(&mut self, wanted: Port) -> Result<(), Error> {
         let name = wanted.spec.name.clone();
         let tap_mtu = self.tap_mtu(&wanted);
-        let vrf = self.vrf_id(&wanted.vrf)?;
+        let attachment = self.role(&wanted)?;
         let Some(open) = self.open.get_mut(&name) else { return Ok(()) };
         self.ports.change(open, &wanted, tap_mtu)?;
-        let config = PortConfig { name: name.clone(), vrf, mac: Mac::new(open.mac), mtu: small(open.mtu) };
+        let config =
+            PortConfig { name: name.clone(), attachment, mac: Mac::new(open.mac), mtu: small(open.mtu) };
         lock(&self.control).port_set(open.id, config)?;
         self.held.ports.insert(name, wanted);
         Ok(())
     }
 
-    /// MTU of a TAP that names none: that of the VNI of its VRF.
+    /// MTU of an access port that names none: that of the L2VNI it is in, or of the L3VNI of its VRF.
     fn tap_mtu(&self, port: &Port) -> u32 {
-        let vni = self.desired.vnis.values().find(|vni| vni.vrf == port.vrf);
-        vni.map_or(TAP_MTU, |vni| state::vni_mtu(self.underlay_mtu(), vni.vtep))
+        let vtep = match port.bridge {
+            Some(bridge) => self.desired.l2vnis.get(&bridge.vni.get()).map(|vni| vni.vtep),
+            None => self.desired.vnis.values().find(|vni| vni.vrf == port.vrf).map(|vni| vni.vtep),
+        };
+        vtep.map_or(TAP_MTU, |vtep| state::vni_mtu(self.underlay_mtu(), vtep))
     }
 
     /// Smallest MTU of the open ports that tunnels may leave by.
     fn underlay_mtu(&self) -> Option<u32> {
         let underlay = |(name, port): (&String, &Port)| {
-            let physical = port.vrf == DEFAULT_VRF && !matches!(port.device, Device::Tap { .. });
-            physical.then(|| self.open.get(name).map(|open| open.mtu)).flatten()
+            port.is_underlay().then(|| self.open.get(name).map(|open| open.mtu)).flatten()
         };
         self.held.ports.iter().filter_map(underlay).min()
     }
 
-    /// TAPs follow the MTU of the underlay, which is known only when its ports are open.
+    /// Access ports follow the MTU of the underlay, which is known only when its ports are open.
     fn follow_mtus(&mut self) {
+        for vni in self.held.l2vnis.values().cloned().collect::<Vec<_>>() {
+            let number = vni.spec.vni;
+            if let Err(error) = self.set_l2vni(vni) {
+                warn!(l2vni = number, %error, "cannot change the MTU");
+            }
+        }
         let stale: Vec<Port> = self
             .held
             .ports
             .values()
-            .filter(|port| matches!(port.device, Device::Tap { .. }) && port.mtu.is_none())
+            .filter(|port| port.device.is_access() && port.mtu.is_none())
             .filter(|port| {
                 let wanted = self.tap_mtu(port);
                 self.open.get(&port.spec.name).is_some_and(|open| open.mtu != wanted.min(open.capacity))
@@ -426,7 +529,14 @@ impl Manager {
             .collect();
         for port in stale {
             let name = port.spec.name.clone();
-            if let Err(error) = self.change(port) {
+            // Larger frames take larger buffers, which a port has for as long as it is open.
+            let outgrown = self.open.get(&name).is_some_and(|open| self.tap_mtu(&port) > open.capacity);
+            let outcome = if outgrown {
+                self.close(&name, false).and_then(|()| self.open(port))
+            } else {
+                self.change(port)
+            };
+            if let Err(error) = outcome {
                 warn!(port = name, %error, "cannot change the MTU");
             }
         }
@@ -443,7 +553,13 @@ impl Manager {
         for (name, open) in &mut self.open {
             if self.held.ports.get(name).is_some_and(&concerned) {
                 match open.refresh_link(name) {
-                    Ok(one) => changed |= one,
+                    Ok(one) => {
+                        changed |= one;
+                        // Who was behind it may be anywhere now.
+                        if one && !open.link.up {
+                            lock(&self.control).port_flush(open.id);
+                        }
+                    }
                     Err(error) => lost.push((name.clone(), error)),
                 }
             }
@@ -519,6 +635,7 @@ impl Manager {
                 .iter()
                 .map(|(name, open)| (open.id, (name.clone(), Arc::clone(&open.count))))
                 .collect(),
+            svis: self.svis.iter().map(|(&vni, &svi)| (svi, vni)).collect(),
             vrfs: self
                 .vrfs
                 .iter()
@@ -540,13 +657,20 @@ impl Manager {
             };
             (name.as_str(), view)
         });
+        let unbridged: BTreeMap<ObjectName, &str> = self
+            .unbridged
+            .iter()
+            .map(|(port, error)| (ObjectName { kind: "port", name: port.clone() }, error.as_str()))
+            .collect();
         let failures = self.failures.iter().map(|(object, failure)| (object, failure.error.as_str()));
+        let failures = unbridged.iter().map(|(object, &error)| (object, error)).chain(failures);
         let view = View {
             desired: &self.desired,
             held: &self.held,
             open: open.collect(),
             failures: failures.collect(),
             vrfs: self.vrfs.iter().map(|(name, id)| (name.as_str(), id.0)).collect(),
+            svis: &self.svis,
             underlay_mtu: self.underlay_mtu(),
         };
         let mut next = state::render(&view);
@@ -570,6 +694,8 @@ fn object_of(step: &Step) -> ObjectName {
         Step::RemovePort(name) => ("port", name.clone()),
         Step::AddPort(port) | Step::ChangePort(port) => ("port", port.spec.name.clone()),
         Step::AddVrf(name) | Step::RemoveVrf(name) => ("vrf", name.clone()),
+        Step::SetL2Vni(vni) => ("l2vni", vni.spec.vni.to_string()),
+        Step::RemoveL2Vni(vni) => ("l2vni", vni.to_string()),
     };
     ObjectName { kind, name }
 }
@@ -583,14 +709,14 @@ fn is_watched(device: &Device) -> bool {
     match device {
         Device::Netdev { .. } => true,
         Device::Tap { netns, .. } => netns.is_empty(),
-        Device::Pci { .. } => false,
+        Device::Pci { .. } | Device::VhostUser { .. } | Device::Memif { .. } => false,
     }
 }
 
 fn interface_of(device: &Device) -> Option<&str> {
     match device {
         Device::Netdev { interface } | Device::Tap { interface, .. } => Some(interface),
-        Device::Pci { .. } => None,
+        Device::Pci { .. } | Device::VhostUser { .. } | Device::Memif { .. } => None,
     }
 }
 

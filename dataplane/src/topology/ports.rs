@@ -1,34 +1,39 @@
 //! Opening and closing ports: device, queues, shadow.
 
+mod backend;
+mod sockets;
+
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use dpdk::{Device as DpdkDevice, Eal, Mbuf, Mempool, MempoolConfig, PortConfig, RxQueue, Started, TxQueue};
+use dpdk::{Device as DpdkDevice, Eal, Mbuf, Memif, Mempool, MempoolConfig, PortConfig};
 use forwarding::PortId;
 use ipnet::IpNet;
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
+use self::backend::{Backend, Queues};
 use super::mac::{End, mac_of};
 use super::spec::{Device, MAX_MTU, Port};
 use crate::error::Error;
-use crate::host::{Adopter, Link, LinkSettings, Links, Netns, Queues, Tap};
+use crate::host::{Adopter, Link, LinkSettings, Links, Netns, Tap};
 use crate::slowpath::{Shadow, SlowPath};
-use crate::worker::{Change, PortCount, Sending, WorkerHandle};
+use crate::worker::{Change, PortCount, WorkerHandle};
 
 /// Marks shadow TAPs, and host ends of TAPs, as ours in their alias.
 const SHADOW_MARK: &str = "openpe-shadow";
 const TAP_MARK: &str = "openpe-tap";
-/// MTU of a TAP that nothing else decides, bytes.
+/// MTU of a port that nothing else decides, bytes.
 pub(super) const TAP_MTU: u32 = 1500;
-/// Largest MTU of a TAP. net_tap drops longer frames on their way to the kernel, and ethdev lets nobody raise its limit.
-const TAP_MAX_MTU: u32 = 1500;
 /// Largest MTU of frames that fit into the buffers of usual size, bytes. What DPDK's packet-socket driver takes.
 const USUAL_MTU: u32 = 1964;
 /// Ethernet header and one tag, bytes.
 const FRAME_OVERHEAD: u32 = 18;
+/// How long the two sides of a memif may take to agree.
+const HANDSHAKE: Duration = Duration::from_secs(2);
 /// How long a worker may take to give up its queues.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -55,9 +60,10 @@ pub struct OpenPort {
     pub count: Arc<PortCount>,
     /// Largest MTU its buffers take.
     pub capacity: u32,
-    port: dpdk::Port<Started>,
+    backend: Backend,
     shadow: Arc<Tap>,
     device: Device,
+    opened: Instant,
 }
 
 /// A device that is ready, with queues that nobody polls yet.
@@ -68,9 +74,8 @@ pub struct ReadyPort {
     /// Largest IP packet, bytes.
     pub mtu: u32,
     adopted: Vec<IpNet>,
-    port: dpdk::Port<Started>,
-    rx: Vec<RxQueue>,
-    tx: Vec<TxQueue>,
+    backend: Backend,
+    queues: Queues,
     link: dpdk::Link,
     pool: Mempool,
     shadow: Arc<Tap>,
@@ -93,6 +98,7 @@ pub struct Ports {
     usual: Mempool,
     jumbo: Option<Mempool>,
     buffers: u32,
+    virtio_user: bool,
     workers: Vec<WorkerHandle>,
     slow_path: SlowPath,
 }
@@ -109,7 +115,7 @@ pub struct Namespaces {
 }
 
 impl Ports {
-    /// With workers and a slow path that run already.
+    /// With workers and a slow path that run already. With `virtio_user` vhost-net carries the packets of TAP ports.
     ///
     /// # Errors
     /// When a namespace cannot be entered or there is no memory for buffers.
@@ -118,6 +124,7 @@ impl Ports {
         runtime: &Handle,
         namespaces: &Namespaces,
         buffers: u32,
+        virtio_user: bool,
         workers: Vec<WorkerHandle>,
         slow_path: SlowPath,
     ) -> Result<Self, Error> {
@@ -139,17 +146,20 @@ impl Ports {
             usual: Mempool::create(eal, "packets", &config)?,
             jumbo: None,
             buffers: config.buffers,
+            virtio_user,
             workers,
             slow_path,
         })
     }
 
-    /// Prepares the device of `wanted`, with `tap_mtu` for a TAP that names none.
+    /// Prepares the device of `wanted`, with `tap_mtu` for one without an MTU of its own that names none.
     ///
     /// # Errors
     /// When the device does not exist, or kernel or driver refuse it. What was made until then is undone, but an
     /// interface stays adopted: it will be tried again, or released when nobody wants it any more.
     pub fn open(&mut self, wanted: &Port, tap_mtu: u32) -> Result<ReadyPort, Error> {
+        let name = &wanted.spec.name;
+        let mtu = wanted.mtu.unwrap_or(tap_mtu);
         match &wanted.device {
             Device::Netdev { interface } => {
                 let adopted = self.adopter.adopt(interface, wanted.mtu, wanted.mac)?;
@@ -160,22 +170,26 @@ impl Ports {
                 let mut ready = self.start(wanted, device, mtu, own, &netns)?;
                 ready.adopted = adopted.addresses;
                 // Multicast of protocols the interface never joined (IS-IS, ND): the kernel there has no addresses.
-                if let Err(error) = ready.port.set_promiscuous(true) {
-                    warn!(port = wanted.spec.name, %error, "multicast may be missed");
+                if let Some(Err(error)) = ready.backend.dpdk().map(|port| port.set_promiscuous(true)) {
+                    warn!(port = name, %error, "multicast may be missed");
                 }
                 Ok(ready)
             }
             Device::Tap { interface, netns } => {
                 let netns = self.namespace(netns)?;
                 let links = Links::open(&netns, &self.runtime)?;
-                let mtu = wanted.mtu.unwrap_or(tap_mtu).min(TAP_MAX_MTU);
-                let host_mac = wanted.host_mac.unwrap_or_else(|| mac_of(&wanted.spec.name, End::Host));
-                // Made here and not by the driver, so that it outlives this process with its addresses and routes.
-                drop(Tap::open(&netns, interface, host_mac, Queues::Many)?);
-                let device = DpdkDevice::tap(interface).mac(host_mac);
-                let mac = wanted.mac.unwrap_or_else(|| mac_of(&wanted.spec.name, End::Router));
-                let ready = self.start(wanted, device, mtu, Some(mac), &netns)?;
-                configure_tap(&links, interface, host_mac, mtu, &wanted.host_addresses)?;
+                let host_mac = wanted.host_mac.unwrap_or_else(|| mac_of(name, End::Host));
+                // Persistent, so that it outlives this process with its addresses and routes.
+                let tap = open_tap(&netns, &links, interface, host_mac)?;
+                let mac = Some(self.router_mac(wanted));
+                let mut ready = if self.virtio_user {
+                    drop(tap);
+                    self.start(wanted, DpdkDevice::virtio_user(interface, host_mac), mtu, mac, &netns)?
+                } else {
+                    self.start_tap(wanted, tap, mtu)?
+                };
+                configure_tap(&links, interface, host_mac, ready.mtu, &wanted.host_addresses)?;
+                ready.link = ready.backend.link()?;
                 Ok(ready)
             }
             Device::Pci { address, devargs } => {
@@ -186,14 +200,45 @@ impl Ports {
                 let device = DpdkDevice::pci(parsed).arguments(devargs);
                 let mtu = wanted.mtu.unwrap_or(TAP_MTU);
                 let netns = self.ports_netns.clone();
-                let mut ready = self.start(wanted, device, mtu, None, &netns)?;
-                if let Some(mac) = wanted.mac {
-                    ready.port.set_mac(mac)?;
+                let mut ready = self.start(wanted, device, mtu, wanted.mac, &netns)?;
+                if let Some(port) = ready.backend.dpdk() {
+                    if let Some(mac) = wanted.mac {
+                        port.set_mac(mac)?;
+                    }
+                    port.set_promiscuous(true)?;
                 }
-                ready.port.set_promiscuous(true)?;
                 Ok(ready)
             }
+            Device::VhostUser { socket, client } => {
+                sockets::prepare(Path::new(socket), *client)?;
+                let device = DpdkDevice::vhost_user(name, Path::new(socket), *client);
+                let netns = self.ports_netns.clone();
+                self.start(wanted, device, mtu, Some(self.router_mac(wanted)), &netns)
+            }
+            Device::Memif { socket, id, client, secret } => {
+                sockets::prepare(Path::new(socket), *client)?;
+                if *client {
+                    // The driver does not start without.
+                    sockets::expect_server(Path::new(socket))?;
+                }
+                let room = self.pool(room_for(mtu))?.data_room() - Mbuf::HEADROOM;
+                let memif = Memif {
+                    socket: Path::new(socket),
+                    interface: *id,
+                    client: *client,
+                    secret,
+                    buffer: room,
+                };
+                let device = DpdkDevice::memif(name, &memif);
+                let netns = self.ports_netns.clone();
+                self.start(wanted, device, mtu, Some(self.router_mac(wanted)), &netns)
+            }
         }
+    }
+
+    /// The router's MAC on a port whose device has none of its own.
+    fn router_mac(&self, wanted: &Port) -> [u8; 6] {
+        wanted.mac.unwrap_or_else(|| mac_of(&wanted.spec.name, End::Router))
     }
 
     fn start(
@@ -204,36 +249,54 @@ impl Ports {
         mac: Option<[u8; 6]>,
         netns: &Netns,
     ) -> Result<ReadyPort, Error> {
-        let room = (mtu + FRAME_OVERHEAD + u32::from(Mbuf::HEADROOM)).max(device.data_room());
-        let pool = self.pool(room)?;
+        let pool = self.pool(room_for(mtu).max(device.data_room()))?;
         let room = u32::from(pool.data_room()) - FRAME_OVERHEAD - u32::from(Mbuf::HEADROOM);
-        let tap = matches!(wanted.device, Device::Tap { .. });
+        // Nothing but the buffers limits what the other side of these may send, and they know no MTU.
+        let access = wanted.device.is_access();
         let queues = self.workers.len();
         let device = device.queues(small_count(queues));
         let eal = self.eal;
         let ((port, rx, tx), most) = netns.run(|| -> Result<_, Error> {
             let port = device.probe(eal)?;
             let can = port.capabilities()?;
-            let most = if tap { TAP_MAX_MTU } else { u32::from(can.max_mtu) };
             let config = PortConfig {
                 rx_queues: small_count(queues).min(can.rx_queues).max(1),
                 tx_queues: small_count(queues).min(can.tx_queues).max(1),
-                // The kernel's side of a TAP is what carries its MTU; net_tap knows none above 1504.
-                mtu: (!tap).then_some(small(mtu)),
+                mtu: (!access).then_some(small(mtu)),
                 ..PortConfig::default()
             };
-            // net_tap has one number of queues for both ways.
-            let both = config.rx_queues.min(config.tx_queues);
-            let config = if tap { PortConfig { rx_queues: both, tx_queues: both, ..config } } else { config };
+            let most = if access { u32::MAX } else { u32::from(can.max_mtu) };
             Ok((port.configure(&config, &pool)?.start()?, most))
         })??;
         let mac = match mac {
             Some(mac) => mac,
             None => port.mac()?,
         };
-        let link = link_behind(&wanted.device, port.link()?);
+        self.ready(wanted, Backend::Dpdk(port), Queues::Dpdk(rx, tx), pool, (mac, mtu, room.min(most)))
+    }
+
+    fn start_tap(&mut self, wanted: &Port, tap: Tap, mtu: u32) -> Result<ReadyPort, Error> {
+        // A byte more than frames have tells those that do not fit.
+        let beside = u32::try_from(tap.header().length()).unwrap_or_default() + 1;
+        let pool = self.pool(room_for(mtu) + beside)?;
+        let room = u32::from(pool.data_room()) - FRAME_OVERHEAD - u32::from(Mbuf::HEADROOM) - beside;
+        let tap = Arc::new(tap);
+        let queues = Queues::Tap(Arc::clone(&tap), pool.clone());
+        self.ready(wanted, Backend::Tap(tap), queues, pool, (self.router_mac(wanted), mtu, room))
+    }
+
+    /// Makes the shadow, with MAC, MTU and the largest MTU.
+    fn ready(
+        &self,
+        wanted: &Port,
+        backend: Backend,
+        queues: Queues,
+        pool: Mempool,
+        (mac, mtu, capacity): ([u8; 6], u32, u32),
+    ) -> Result<ReadyPort, Error> {
+        let link = backend.link()?;
         let name = &wanted.spec.name;
-        let shadow = Tap::open(&self.router_netns, name, mac, Queues::One)?;
+        let shadow = Tap::open(&self.router_netns, name, mac)?;
         if let Some(link) = self.router.find(name)? {
             self.router
                 .configure(&link, &LinkSettings { alias: Some(SHADOW_MARK), ..LinkSettings::default() })?;
@@ -242,14 +305,13 @@ impl Ports {
             mac,
             mtu,
             adopted: Vec::new(),
-            port,
-            rx,
-            tx,
+            backend,
+            queues,
             link,
             pool,
             shadow: Arc::new(shadow),
             device: wanted.device.clone(),
-            capacity: room.min(most),
+            capacity,
         })
     }
 
@@ -278,29 +340,14 @@ impl Ports {
     /// When a thread has ended.
     pub fn attach(&mut self, name: &str, id: PortId, ready: ReadyPort) -> Result<OpenPort, Error> {
         let count = Arc::new(PortCount::default());
-        let rx_queues = u32::try_from(ready.rx.len()).unwrap_or(u32::MAX);
+        let rx_queues = u32::try_from(ready.queues.count()).unwrap_or(u32::MAX);
         // The worker with the first send queue sends what the kernel sends, and for workers without a queue.
         let first = usize::from(id.0) % self.workers.len().max(1);
-        let order = |index: usize| (first + index) % self.workers.len().max(1);
         let owner =
             self.workers.get(first).map(WorkerHandle::frames).ok_or(Error::Worker { worker: first })?;
-        let mut rx: Vec<Vec<RxQueue>> = self.workers.iter().map(|_| Vec::new()).collect();
-        let mut polled_by = Vec::new();
-        for (index, queue) in ready.rx.into_iter().enumerate() {
-            if let Some(share) = rx.get_mut(order(index)) {
-                share.push(queue);
-                polled_by.push(order(index));
-            }
-        }
-        let mut tx: Vec<Option<TxQueue>> = self.workers.iter().map(|_| None).collect();
-        for (index, queue) in ready.tx.into_iter().enumerate() {
-            if let Some(share) = tx.get_mut(order(index)) {
-                *share = Some(queue);
-            }
-        }
-        for ((worker, rx), tx) in self.workers.iter().zip(rx).zip(tx) {
-            let sending = tx.map_or_else(|| Sending::Through(owner.clone()), Sending::Own);
-            worker.attach(id, name, rx, sending)?;
+        let (shares, polled_by) = ready.queues.deal(self.workers.len(), first, &owner);
+        for (worker, share) in self.workers.iter().zip(shares) {
+            worker.attach(id, name, share.rx, share.sending)?;
         }
         self.slow_path.attach(Shadow {
             port: id,
@@ -314,15 +361,16 @@ impl Ports {
             mac: ready.mac,
             mtu: ready.mtu,
             adopted: ready.adopted,
-            driver: ready.port.driver().to_owned(),
+            driver: ready.backend.driver().to_owned(),
             rx_queues,
             polled_by,
             link: ready.link,
             count,
             capacity: ready.capacity,
-            port: ready.port,
+            backend: ready.backend,
             shadow: ready.shadow,
             device: ready.device,
+            opened: Instant::now(),
         };
         port.show_carrier(name);
         Ok(port)
@@ -342,7 +390,7 @@ impl Ports {
             answers.recv_timeout(PATIENCE).map_err(|_| Error::Worker { worker })?;
         }
         self.slow_path.detach(open.id)?;
-        open.port.close().map_err(|(_, error)| error)?;
+        open.backend.close()?;
         if !release {
             return Ok(());
         }
@@ -358,7 +406,7 @@ impl Ports {
                     None => Ok(()),
                 }
             }
-            Device::Pci { .. } => Ok(()),
+            Device::Pci { .. } | Device::VhostUser { .. } | Device::Memif { .. } => Ok(()),
         }
         .inspect(|()| info!(port = name, "port removed"))
     }
@@ -384,17 +432,22 @@ impl Ports {
             }
             Device::Tap { interface, netns } => {
                 let links = Links::open(&self.namespace(netns)?, &self.runtime)?;
-                let mtu = wanted.mtu.unwrap_or(tap_mtu).min(TAP_MAX_MTU);
+                let mtu = wanted.mtu.unwrap_or(tap_mtu).min(open.capacity);
                 let host_mac = wanted.host_mac.unwrap_or_else(|| mac_of(&wanted.spec.name, End::Host));
                 configure_tap(&links, interface, host_mac, mtu, &wanted.host_addresses)?;
                 open.mtu = mtu;
             }
             Device::Pci { .. } => {
                 let mtu = wanted.mtu.unwrap_or(open.mtu);
-                if mtu != open.mtu {
-                    open.port.set_mtu(small(mtu))?;
+                if mtu != open.mtu
+                    && let Some(port) = open.backend.dpdk()
+                {
+                    port.set_mtu(small(mtu))?;
                     open.mtu = mtu;
                 }
+            }
+            Device::VhostUser { .. } | Device::Memif { .. } => {
+                open.mtu = wanted.mtu.unwrap_or(tap_mtu).min(open.capacity);
             }
         }
         Ok(())
@@ -435,7 +488,7 @@ impl Ports {
             Device::Tap { interface, netns } => {
                 Links::open(&self.namespace(netns)?, &self.runtime)?.find(interface)
             }
-            Device::Pci { .. } => Ok(None),
+            Device::Pci { .. } | Device::VhostUser { .. } | Device::Memif { .. } => Ok(None),
         }
     }
 
@@ -450,7 +503,15 @@ impl OpenPort {
     /// # Errors
     /// When the device has gone.
     pub fn refresh_link(&mut self, name: &str) -> Result<bool, Error> {
-        let link = link_behind(&self.device, self.port.link()?);
+        let link = self.backend.link()?;
+        if let Device::Memif { socket, client: true, .. } = &self.device
+            && !link.up
+            && (self.link.up || self.opened.elapsed() > HANDSHAKE)
+        {
+            // The driver connects once, when it starts.
+            let source = io::Error::other("the other side has gone, or does not want us");
+            return Err(Error::Socket { doing: "stay connected to", path: socket.into(), source });
+        }
         let changed = link != self.link;
         if changed {
             info!(port = name, up = link.up, "link");
@@ -470,10 +531,21 @@ impl OpenPort {
     }
 }
 
-/// The link's state. net_tap looks its far end up by name in the namespace it was made in; once that end has moved to
-/// another it sees the first state for ever. As long as we hold a TAP, its far end has a carrier.
-fn link_behind(device: &Device, seen: dpdk::Link) -> dpdk::Link {
-    if matches!(device, Device::Tap { .. }) { dpdk::Link { up: true, ..seen } } else { seen }
+/// Opens the host's end of a TAP port. One of ours of another kind, as earlier releases made it, is replaced.
+fn open_tap(netns: &Netns, links: &Links, interface: &str, mac: [u8; 6]) -> Result<Tap, Error> {
+    let first = Tap::open(netns, interface, mac);
+    if first.is_err()
+        && let Some(link) = links.find(interface)?.filter(|link| link.alias == TAP_MARK)
+    {
+        links.delete(&link)?;
+        return Tap::open(netns, interface, mac);
+    }
+    first
+}
+
+/// Bytes per buffer for frames of this MTU.
+fn room_for(mtu: u32) -> u32 {
+    mtu + FRAME_OVERHEAD + u32::from(Mbuf::HEADROOM)
 }
 
 fn configure_tap(
@@ -485,7 +557,13 @@ fn configure_tap(
 ) -> Result<(), Error> {
     let link =
         links.find(interface)?.ok_or_else(|| Error::NoInterface { interface: interface.to_owned() })?;
-    let settings = LinkSettings { mtu: Some(mtu), mac: Some(mac), alias: Some(TAP_MARK), up: true };
+    let settings = LinkSettings {
+        mtu: Some(mtu),
+        mac: Some(mac),
+        alias: Some(TAP_MARK),
+        up: true,
+        ..LinkSettings::default()
+    };
     links.configure(&link, &settings)?;
     links.set_addresses(&link, addresses, true)
 }

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use dataplane_api::v1;
+use forwarding::{BridgePort, Vni};
 use ipnet::IpNet;
 
 use crate::host::MAX_NAME;
+use crate::host::bridges::{BridgeKind, DEFAULT_OVSDB, HostBridge};
 
 /// UDP port of VXLAN (RFC 7348).
 const VXLAN_PORT: u16 = 4789;
@@ -15,6 +18,14 @@ pub(super) const MAX_MTU: u32 = 9216;
 /// Smallest MTU of an IPv4 link (RFC 791).
 const MIN_MTU: u32 = 68;
 const MAX_VNI: u32 = (1 << 24) - 1;
+/// Most local MACs of an L2VNI that names no limit.
+const MAC_LIMIT: u32 = 32768;
+/// Ageing of an L2VNI that names none: the kernel's bridges have it, too.
+const AGING_SECONDS: u32 = 300;
+/// Longest path of a unix socket, bytes (`sun_path` less the final zero).
+const MAX_SOCKET: usize = 107;
+/// Longest secret of a memif, bytes.
+const MAX_SECRET: usize = 24;
 /// Name of the VRF that exists always.
 pub const DEFAULT_VRF: &str = "default";
 
@@ -40,6 +51,34 @@ pub enum Device {
         /// Path of the namespace it is placed in; empty is the host's.
         netns: String,
     },
+    /// A virtio device of a virtual machine or of a DPDK process.
+    VhostUser {
+        /// Path of the unix socket.
+        socket: String,
+        /// The other side makes the socket.
+        client: bool,
+    },
+    /// A shared memory packet interface.
+    Memif {
+        /// Path of the unix socket.
+        socket: String,
+        /// Which of the socket's interfaces.
+        id: u32,
+        /// The other side makes the socket.
+        client: bool,
+        /// Both sides must have the same; may be empty.
+        secret: String,
+    },
+}
+
+impl Device {
+    /// It leads to something of this node (the host, a pod, a virtual machine) and not to the underlay.
+    pub fn is_access(&self) -> bool {
+        match self {
+            Self::Tap { .. } | Self::VhostUser { .. } | Self::Memif { .. } => true,
+            Self::Pci { .. } | Self::Netdev { .. } => false,
+        }
+    }
 }
 
 /// A port that is asked for.
@@ -61,6 +100,17 @@ pub struct Port {
     pub host_addresses: Vec<IpNet>,
     /// MAC of the host's end of a TAP.
     pub host_mac: Option<[u8; 6]>,
+    /// The bridge the host's end of a TAP is put into.
+    pub host_bridge: Option<HostBridge>,
+    /// Its place in a bridge domain; none of a routed port.
+    pub bridge: Option<BridgePort>,
+}
+
+impl Port {
+    /// Tunnels may leave by it.
+    pub fn is_underlay(&self) -> bool {
+        self.vrf == DEFAULT_VRF && self.bridge.is_none() && !self.device.is_access()
+    }
 }
 
 /// A VNI that is asked for.
@@ -78,6 +128,27 @@ pub struct L3Vni {
     pub router_mac: [u8; 6],
 }
 
+/// An L2VNI that is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct L2Vni {
+    /// As it was asked for.
+    pub spec: v1::L2VniSpec,
+    /// Name of the VRF that routes for it.
+    pub vrf: Option<String>,
+    /// This node's address as its tunnels' end.
+    pub vtep: IpAddr,
+    /// Outer UDP destination port.
+    pub udp_port: u16,
+    /// The router's MAC in it.
+    pub mac: [u8; 6],
+    /// The router's addresses in it.
+    pub gateways: Vec<IpNet>,
+    /// Most MACs learned on its ports.
+    pub mac_limit: u32,
+    /// How long what is not seen is kept.
+    pub aging: Duration,
+}
+
 /// The part of a `TopologySpec` that makes sense.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Desired {
@@ -87,6 +158,8 @@ pub struct Desired {
     pub vrfs: BTreeSet<String>,
     /// By number.
     pub vnis: BTreeMap<u32, L3Vni>,
+    /// By number.
+    pub l2vnis: BTreeMap<u32, L2Vni>,
     /// At most one per family.
     pub vteps: Vec<IpAddr>,
     /// Objects that were refused.
@@ -96,7 +169,7 @@ pub struct Desired {
 /// Identifies an object in results.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectName {
-    /// "port", "vrf", "vni" or "vtep".
+    /// "port", "vrf", "vni" (an L3VNI), "l2vni" or "vtep".
     pub kind: &'static str,
     /// Name or number.
     pub name: String,
@@ -119,8 +192,9 @@ impl Desired {
         let mut desired = Self::default();
         desired.check_vteps(spec);
         desired.check_vrfs(spec);
-        desired.check_ports(spec);
         desired.check_vnis(spec);
+        desired.check_l2vnis(spec);
+        desired.check_ports(spec);
         desired
     }
 
@@ -190,28 +264,37 @@ impl Desired {
         if spec.mtu != 0 && !(MIN_MTU..=MAX_MTU).contains(&spec.mtu) {
             return Err(format!("MTU {} is not within {MIN_MTU} to {MAX_MTU}", spec.mtu));
         }
-        let (device, host_addresses, host_mac) = match &spec.kind {
-            Some(v1::port_spec::Kind::Pci(pci)) => (pci_device(pci)?, Vec::new(), None),
+        let (mut host_addresses, mut host_mac, mut host_bridge) = (Vec::new(), None, None);
+        let device = match &spec.kind {
+            Some(v1::port_spec::Kind::Pci(pci)) => pci_device(pci)?,
             Some(v1::port_spec::Kind::Netdev(netdev)) => {
                 device_name(&netdev.interface).map_err(|error| format!("interface: {error}"))?;
-                (Device::Netdev { interface: netdev.interface.clone() }, Vec::new(), None)
+                Device::Netdev { interface: netdev.interface.clone() }
             }
             Some(v1::port_spec::Kind::Tap(tap)) => {
                 device_name(&tap.interface).map_err(|error| format!("interface: {error}"))?;
                 if !tap.netns.is_empty() && !tap.netns.starts_with('/') {
                     return Err(format!("network namespace `{}` is not an absolute path", tap.netns));
                 }
-                let device = Device::Tap { interface: tap.interface.clone(), netns: tap.netns.clone() };
-                (device, networks(&tap.addresses)?, optional_mac(&tap.mac)?)
+                host_addresses = networks(&tap.addresses)?;
+                host_mac = optional_mac(&tap.mac)?;
+                host_bridge = tap.bridge.as_ref().map(|bridge| check_bridge(bridge, tap)).transpose()?;
+                Device::Tap { interface: tap.interface.clone(), netns: tap.netns.clone() }
             }
-            Some(v1::port_spec::Kind::VhostUser(_) | v1::port_spec::Kind::Memif(_)) => {
-                return Err("vhost-user and memif ports are not carried".to_owned());
+            Some(v1::port_spec::Kind::VhostUser(vhost)) => {
+                socket_path(&vhost.socket)?;
+                Device::VhostUser { socket: vhost.socket.clone(), client: vhost.client }
             }
-            None => return Err("it says no kind of device: pci, netdev or tap".to_owned()),
+            Some(v1::port_spec::Kind::Memif(memif)) => memif_device(memif)?,
+            None => return Err("it says no kind of device: pci, netdev, tap, vhost_user or memif".to_owned()),
         };
         if let Some(other) = self.ports.values().find(|other| same_device(&other.device, &device)) {
             return Err(format!("port {} has this device already", other.spec.name));
         }
+        if let Some(other) = self.ports.values().find(|other| contend(&other.device, &device)) {
+            return Err(format!("port {} uses this socket already, in another way", other.spec.name));
+        }
+        let bridge = spec.bridge.as_ref().map(|bridge| self.check_bridge_port(spec, bridge)).transpose()?;
         let addresses = networks(&spec.addresses)?;
         for other in self.ports.values().filter(|other| other.vrf == vrf) {
             if let Some(both) =
@@ -233,6 +316,8 @@ impl Desired {
             addresses,
             host_addresses,
             host_mac,
+            host_bridge,
+            bridge,
         })
     }
 
@@ -243,6 +328,88 @@ impl Desired {
                 Err(error) => self.refuse("vni", position, vni.vni.to_string(), error),
             }
         }
+    }
+
+    fn check_bridge_port(
+        &self,
+        port: &v1::PortSpec,
+        spec: &v1::BridgePortSpec,
+    ) -> Result<BridgePort, String> {
+        if !port.vrf.is_empty() || !port.addresses.is_empty() {
+            return Err("a port of a bridge domain has no VRF and no addresses; its L2VNI has".to_owned());
+        }
+        if !self.l2vnis.contains_key(&spec.l2vni) {
+            return Err(format!("there is no L2VNI {}", spec.l2vni));
+        }
+        let defaults = BridgePort::new(Vni::new(spec.l2vni).map_err(|error| error.to_string())?);
+        let or = |value, default| if value == 0 { default } else { value };
+        Ok(BridgePort {
+            mac_limit: or(spec.mac_limit, defaults.mac_limit),
+            flood_rate: or(spec.flood_rate, defaults.flood_rate),
+            ..defaults
+        })
+    }
+
+    fn check_l2vnis(&mut self, spec: &v1::TopologySpec) {
+        for (position, vni) in spec.l2vnis.iter().enumerate() {
+            match self.check_l2vni(vni) {
+                Ok(checked) => drop(self.l2vnis.insert(vni.vni, checked)),
+                Err(error) => self.refuse("l2vni", position, vni.vni.to_string(), error),
+            }
+        }
+    }
+
+    fn check_l2vni(&self, spec: &v1::L2VniSpec) -> Result<L2Vni, String> {
+        if !(1..=MAX_VNI).contains(&spec.vni) {
+            return Err(format!("VNI {} is not within 1 to {MAX_VNI}", spec.vni));
+        }
+        if self.l2vnis.contains_key(&spec.vni) {
+            return Err("it is listed twice".to_owned());
+        }
+        if self.vnis.contains_key(&spec.vni) {
+            return Err(format!("VNI {} is an L3VNI already", spec.vni));
+        }
+        let vrf = match spec.vrf.as_str() {
+            "" => None,
+            DEFAULT_VRF => return Err("the default VRF routes for no L2VNI".to_owned()),
+            name => Some(self.check_vrf(name)?),
+        };
+        let (vtep, udp_port) = self.check_tunnel(&spec.vtep_address, spec.udp_port)?;
+        let gateways = networks(&spec.gateway_addresses)?;
+        if vrf.is_none() && !gateways.is_empty() {
+            return Err("it has gateway addresses but no VRF that routes for it".to_owned());
+        }
+        for other in self.l2vnis.values().filter(|other| vrf.is_some() && other.vrf == vrf) {
+            let overlaps = |a: &IpNet, b: &IpNet| a.contains(&b.network()) || b.contains(&a.network());
+            let both = gateways.iter().find(|own| other.gateways.iter().any(|held| overlaps(own, held)));
+            if let Some(both) = both {
+                return Err(format!("{both} overlaps with L2VNI {} in the same VRF", other.spec.vni));
+            }
+        }
+        let or = |value: u32, default| if value == 0 { default } else { value };
+        Ok(L2Vni {
+            spec: spec.clone(),
+            vrf,
+            vtep,
+            udp_port,
+            mac: optional_mac(&spec.mac)?.ok_or("it has no MAC")?,
+            gateways,
+            mac_limit: or(spec.mac_limit, MAC_LIMIT),
+            aging: Duration::from_secs(or(spec.aging_seconds, AGING_SECONDS).into()),
+        })
+    }
+
+    /// A VNI's own end of its tunnels, and their UDP port.
+    fn check_tunnel(&self, vtep: &[u8], udp_port: u32) -> Result<(IpAddr, u16), String> {
+        let vtep = address(vtep).map_err(|error| format!("VTEP: {error}"))?;
+        if !self.vteps.contains(&vtep) {
+            return Err(format!("{vtep} is not among this node's VTEP addresses"));
+        }
+        let udp_port = match udp_port {
+            0 => VXLAN_PORT,
+            port => u16::try_from(port).map_err(|_| format!("UDP port {port} is not within 1 to 65535"))?,
+        };
+        Ok((vtep, udp_port))
     }
 
     fn check_vni(&self, spec: &v1::L3VniSpec) -> Result<L3Vni, String> {
@@ -259,14 +426,7 @@ impl Desired {
         if let Some(other) = self.vnis.values().find(|other| other.vrf == vrf) {
             return Err(format!("VRF {vrf} has VNI {} already", other.spec.vni));
         }
-        let vtep = address(&spec.vtep_address).map_err(|error| format!("VTEP: {error}"))?;
-        if !self.vteps.contains(&vtep) {
-            return Err(format!("{vtep} is not among this node's VTEP addresses"));
-        }
-        let udp_port = match spec.udp_port {
-            0 => VXLAN_PORT,
-            port => u16::try_from(port).map_err(|_| format!("UDP port {port} is not within 1 to 65535"))?,
-        };
+        let (vtep, udp_port) = self.check_tunnel(&spec.vtep_address, spec.udp_port)?;
         let router_mac = optional_mac(&spec.router_mac)?.ok_or("it has no router MAC")?;
         Ok(L3Vni { spec: spec.clone(), vrf, vtep, udp_port, router_mac })
     }
@@ -283,9 +443,80 @@ impl Desired {
 /// Whether two devices are one. Arguments do not tell devices apart.
 fn same_device(left: &Device, right: &Device) -> bool {
     match (left, right) {
-        (Device::Pci { address: left, .. }, Device::Pci { address: right, .. }) => left == right,
+        (Device::Pci { address: left, .. }, Device::Pci { address: right, .. })
+        | (Device::VhostUser { socket: left, .. }, Device::VhostUser { socket: right, .. }) => left == right,
+        (Device::Memif { socket: left, id: one, .. }, Device::Memif { socket: right, id: other, .. }) => {
+            left == right && one == other
+        }
         _ => left == right,
     }
+}
+
+/// Whether two devices that are not one need the same socket for themselves. Memifs share one as long as all of them are on
+/// the same side of it.
+fn contend(left: &Device, right: &Device) -> bool {
+    match (left, right) {
+        (Device::VhostUser { socket: left, .. }, Device::Memif { socket: right, .. })
+        | (Device::Memif { socket: left, .. }, Device::VhostUser { socket: right, .. }) => left == right,
+        (
+            Device::Memif { socket: left, client: one, .. },
+            Device::Memif { socket: right, client: other, .. },
+        ) => left == right && one != other,
+        _ => false,
+    }
+}
+
+fn memif_device(memif: &v1::MemifPort) -> Result<Device, String> {
+    socket_path(&memif.socket)?;
+    if memif.secret.len() > MAX_SECRET {
+        return Err(format!("its secret has {} bytes, {MAX_SECRET} are possible", memif.secret.len()));
+    }
+    if !memif.secret.chars().all(is_plain) {
+        return Err("its secret contains a character that drivers cannot be told".to_owned());
+    }
+    Ok(Device::Memif {
+        socket: memif.socket.clone(),
+        id: memif.id,
+        client: memif.client,
+        secret: memif.secret.clone(),
+    })
+}
+
+/// What can be said in a driver's arguments.
+fn is_plain(c: char) -> bool {
+    c.is_ascii_graphic() && !matches!(c, ',' | '=' | '[' | ']' | '(' | ')' | '"' | '\'')
+}
+
+fn socket_path(path: &str) -> Result<(), String> {
+    if !path.starts_with('/') || path.ends_with('/') {
+        return Err(format!("`{}` is not the absolute path of a socket", path.escape_default()));
+    }
+    if path.len() > MAX_SOCKET {
+        return Err(format!("the path of its socket has {} bytes, {MAX_SOCKET} are possible", path.len()));
+    }
+    if !path.chars().all(is_plain) {
+        return Err(format!("`{}` contains a character that drivers cannot be told", path.escape_default()));
+    }
+    Ok(())
+}
+
+fn check_bridge(bridge: &v1::HostBridge, tap: &v1::TapPort) -> Result<HostBridge, String> {
+    device_name(&bridge.name).map_err(|error| format!("bridge: {error}"))?;
+    if bridge.name == tap.interface {
+        return Err(format!("its bridge has the name of its interface, {}", bridge.name));
+    }
+    let kind = match bridge.kind() {
+        v1::host_bridge::Kind::Linux => BridgeKind::Linux,
+        v1::host_bridge::Kind::Ovs => {
+            let socket = if bridge.ovsdb.is_empty() { DEFAULT_OVSDB } else { &bridge.ovsdb };
+            socket_path(socket).map_err(|error| format!("bridge: {error}"))?;
+            BridgeKind::Ovs { socket: socket.to_owned() }
+        }
+        v1::host_bridge::Kind::Unspecified => {
+            return Err(format!("bridge {} has no kind: Linux or OVS", bridge.name));
+        }
+    };
+    Ok(HostBridge { kind, name: bridge.name.clone(), managed: bridge.managed })
 }
 
 fn pci_device(pci: &v1::PciPort) -> Result<Device, String> {
@@ -381,6 +612,17 @@ mod tests {
                 ..Default::default()
             })
         };
+        let vhost = |socket: &str| {
+            v1::port_spec::Kind::VhostUser(v1::VhostUserPort { socket: socket.into(), client: false })
+        };
+        let memif = |secret: &str| {
+            let socket = "/run/m".into();
+            v1::port_spec::Kind::Memif(v1::MemifPort { socket, secret: secret.into(), ..Default::default() })
+        };
+        let bridged = |name: &str| {
+            let bridge = Some(v1::HostBridge { name: name.into(), ..Default::default() });
+            v1::port_spec::Kind::Tap(v1::TapPort { interface: "t".into(), bridge, ..Default::default() })
+        };
         let cases = [
             (error_of(|port| port.name = "a/b".into()), "cannot be a device's name"),
             (error_of(|port| port.name = "sixteen-bytes-xx".into()), "16 bytes"),
@@ -394,6 +636,14 @@ mod tests {
             (error_of(|port| port.kind = None), "no kind of device"),
             (error_of(|port| port.kind = Some(pci())), "3b:zz"),
             (error_of(|port| port.kind = Some(tap())), "absolute path"),
+            (error_of(|port| port.kind = Some(vhost("vm.sock"))), "absolute path of a socket"),
+            (error_of(|port| port.kind = Some(vhost("/run/a,client=1"))), "cannot be told"),
+            (error_of(|port| port.kind = Some(vhost(&format!("/{}", "x".repeat(107))))), "108 bytes"),
+            (error_of(|port| port.kind = Some(memif("0123456789012345678901234"))), "25 bytes"),
+            (error_of(|port| port.kind = Some(memif("a=b"))), "its secret contains"),
+            (error_of(|port| port.kind = Some(bridged("t"))), "the name of its interface"),
+            (error_of(|port| port.kind = Some(bridged("br/0"))), "bridge: `br/0`"),
+            (error_of(|port| port.kind = Some(bridged("br0"))), "no kind: Linux or OVS"),
         ];
         for (error, part) in cases {
             assert!(error.contains(part), "`{error}` does not say `{part}`");
@@ -414,5 +664,36 @@ mod tests {
         });
         assert_eq!(desired.ports.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(desired.refusal("port", 2).map(|refusal| refusal.object.name.as_str()), Some("c"));
+    }
+
+    #[test]
+    fn sockets_are_shared_by_memifs_of_one_side_only() {
+        let memif = |name: &str, id, client| v1::PortSpec {
+            kind: Some(v1::port_spec::Kind::Memif(v1::MemifPort {
+                socket: "/run/m".into(),
+                id,
+                client,
+                secret: String::new(),
+            })),
+            ..port(name, "")
+        };
+        let vhost = |name: &str, socket: &str, client| v1::PortSpec {
+            kind: Some(v1::port_spec::Kind::VhostUser(v1::VhostUserPort { socket: socket.into(), client })),
+            ..port(name, "")
+        };
+        let ports = vec![
+            memif("a", 0, false),
+            memif("b", 1, false),
+            memif("c", 1, false),
+            memif("d", 2, true),
+            vhost("e", "/run/m", false),
+            vhost("f", "/run/v", false),
+            vhost("g", "/run/v", true),
+        ];
+        let desired = Desired::check(&v1::TopologySpec { ports, ..Default::default() });
+        assert_eq!(desired.ports.keys().collect::<Vec<_>>(), ["a", "b", "f"]);
+        let reason = |position| desired.refusal("port", position).map(|refusal| refusal.error.as_str());
+        assert_eq!(reason(2), Some("port b has this device already"));
+        assert_eq!(reason(3), Some("port a uses this socket already, in another way"));
     }
 }

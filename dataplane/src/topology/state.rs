@@ -5,10 +5,12 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use dataplane_api::v1;
+use forwarding::PortId;
 use ipnet::IpNet;
 
 use super::plan::Held;
-use super::spec::{DEFAULT_VRF, Desired, ObjectName};
+use super::spec::{DEFAULT_VRF, Desired, L2Vni, ObjectName};
+use crate::rpc::octets;
 
 /// MTU assumed while no underlay port is open, bytes.
 const UNDERLAY_MTU: u32 = 1500;
@@ -57,6 +59,8 @@ pub struct View<'a> {
     pub failures: BTreeMap<&'a ObjectName, &'a str>,
     /// Numbers of VRFs by name.
     pub vrfs: BTreeMap<&'a str, u32>,
+    /// The router's interface in each L2VNI that is programmed.
+    pub svis: &'a BTreeMap<u32, PortId>,
     /// Smallest MTU of the underlay's ports.
     pub underlay_mtu: Option<u32>,
 }
@@ -86,20 +90,17 @@ pub fn render(view: &View<'_>) -> v1::TopologyState {
         error: refusal.error.clone(),
         ..Default::default()
     }));
-    let underlay_up = view.desired.ports.iter().any(|(name, port)| {
-        port.vrf == DEFAULT_VRF && view.open.get(name.as_str()).is_some_and(|open| open.up)
-    });
+    let underlay_up =
+        view.desired.ports.iter().any(|(name, port)| {
+            port.is_underlay() && view.open.get(name.as_str()).is_some_and(|open| open.up)
+        });
     let mut l3vnis: Vec<_> = view
         .desired
         .vnis
         .values()
         .map(|vni| {
             let error = failure(view, "vni", &vni.spec.vni.to_string());
-            let health = match (view.held.vnis.contains_key(&vni.spec.vni), underlay_up) {
-                (false, _) => v1::Health::Failed,
-                (true, true) => v1::Health::Up,
-                (true, false) => v1::Health::Down,
-            };
+            let health = health(view.held.vnis.contains_key(&vni.spec.vni), underlay_up);
             let mtu = vni_mtu(view.underlay_mtu, vni.vtep);
             v1::L3VniState { spec: Some(vni.spec.clone()), health: health.into(), error, mtu }
         })
@@ -113,8 +114,39 @@ pub fn render(view: &View<'_>) -> v1::TopologyState {
         error: refusal.error.clone(),
         ..Default::default()
     }));
-    let vtep_addresses = view.desired.vteps.iter().map(|vtep| address_bytes(*vtep)).collect();
-    v1::TopologyState { ports, vrfs, l3vnis, vtep_addresses, ..Default::default() }
+    let mut l2vnis: Vec<_> =
+        view.desired.l2vnis.values().map(|vni| l2vni_state(view, vni, underlay_up)).collect();
+    l2vnis.extend(refused("l2vni").map(|refusal| v1::L2VniState {
+        spec: Some(v1::L2VniSpec {
+            vni: refusal.object.name.parse().unwrap_or_default(),
+            ..Default::default()
+        }),
+        health: v1::Health::Failed.into(),
+        error: refusal.error.clone(),
+        ..Default::default()
+    }));
+    let vtep_addresses = view.desired.vteps.iter().map(|vtep| octets(*vtep)).collect();
+    v1::TopologyState { ports, vrfs, l3vnis, l2vnis, vtep_addresses, ..Default::default() }
+}
+
+fn l2vni_state(view: &View<'_>, vni: &L2Vni, underlay_up: bool) -> v1::L2VniState {
+    let number = vni.spec.vni;
+    let svi = view.svis.get(&number);
+    v1::L2VniState {
+        spec: Some(vni.spec.clone()),
+        health: health(svi.is_some(), underlay_up).into(),
+        error: failure(view, "l2vni", &number.to_string()),
+        mtu: vni_mtu(view.underlay_mtu, vni.vtep),
+        id: svi.map_or(0, |svi| svi.0.into()),
+    }
+}
+
+const fn health(programmed: bool, underlay_up: bool) -> v1::Health {
+    match (programmed, underlay_up) {
+        (false, _) => v1::Health::Failed,
+        (true, true) => v1::Health::Up,
+        (true, false) => v1::Health::Down,
+    }
 }
 
 fn port_state(view: &View<'_>, name: &str, spec: &v1::PortSpec) -> v1::PortState {
@@ -144,12 +176,4 @@ fn port_state(view: &View<'_>, name: &str, spec: &v1::PortSpec) -> v1::PortState
 fn failure(view: &View<'_>, kind: &'static str, name: &str) -> String {
     let object = ObjectName { kind, name: name.to_owned() };
     view.failures.get(&object).map(|error| (*error).to_owned()).unwrap_or_default()
-}
-
-/// An address as it travels.
-fn address_bytes(address: IpAddr) -> Bytes {
-    match address {
-        IpAddr::V4(v4) => Bytes::copy_from_slice(&v4.octets()),
-        IpAddr::V6(v6) => Bytes::copy_from_slice(&v6.octets()),
-    }
 }

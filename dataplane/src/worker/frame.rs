@@ -8,6 +8,17 @@ use forwarding::Packet;
 #[repr(transparent)]
 pub(super) struct Frame(Mbuf);
 
+impl Frame {
+    /// A copy in a buffer of its own.
+    pub(super) fn duplicate(&self) -> Option<Self> {
+        self.0.duplicate().map(Self)
+    }
+
+    pub(super) fn into_inner(self) -> Mbuf {
+        self.0
+    }
+}
+
 impl Packet for Frame {
     #[inline]
     fn data(&self) -> &[u8] {

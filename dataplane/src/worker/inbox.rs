@@ -1,16 +1,28 @@
 //! What a worker is told: changes of ports, and frames to send for others.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use dpdk::{Mbuf, RxQueue, TxQueue};
 use forwarding::PortId;
 
+use super::taps::TapQueue;
 use crate::error::Error;
+use crate::host::Tap;
 use crate::wake::Waker;
 
 /// Frames that may wait for one worker.
 const FRAMES: usize = 1024;
+
+/// Where a worker's packets of a port come from.
+#[derive(Debug)]
+pub enum Receiving {
+    /// A queue of a DPDK device.
+    Queue(RxQueue),
+    /// A TAP.
+    Tap(TapQueue),
+}
 
 /// How a worker sends by a port.
 #[derive(Debug)]
@@ -19,6 +31,9 @@ pub enum Sending {
     Own(TxQueue),
     /// Through the worker that has one: the device has fewer queues than there are workers.
     Through(FrameSender),
+    /// Into a TAP. Every worker writes by itself: the kernel takes frames on any thread, each on its own, so handing them to
+    /// one worker would only cost a queue and a wake-up. A flow stays in order, for it stays with one worker.
+    Tap(Arc<Tap>),
 }
 
 /// A port's counters that the forwarding engine does not keep.
@@ -36,7 +51,7 @@ pub(crate) enum Change {
     Attach {
         port: PortId,
         name: String,
-        rx: Vec<RxQueue>,
+        rx: Vec<Receiving>,
         sending: Sending,
     },
     /// Gives the queues back by dropping them, then answers.
@@ -80,7 +95,7 @@ impl WorkerHandle {
         Ok(())
     }
 
-    /// Gives it a port: queues to poll, and a way to send.
+    /// Gives it a port: what to receive from, and a way to send.
     ///
     /// # Errors
     /// When the worker has ended.
@@ -88,7 +103,7 @@ impl WorkerHandle {
         &self,
         port: PortId,
         name: impl Into<String>,
-        rx: Vec<RxQueue>,
+        rx: Vec<Receiving>,
         sending: Sending,
     ) -> Result<(), Error> {
         self.change(Change::Attach { port, name: name.into(), rx, sending })

@@ -7,9 +7,12 @@
 mod frame;
 mod idle;
 mod inbox;
+mod taps;
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytemuck::TransparentWrapper;
 use dpdk::{Burst, Eal, Mbuf, RxQueue};
@@ -19,11 +22,15 @@ use tracing::{debug, error, warn};
 use self::frame::Frame;
 use self::idle::Sleeper;
 pub(crate) use self::inbox::Change;
-pub use self::inbox::{FrameSender, PortCount, Sending, WorkerHandle};
+pub use self::inbox::{FrameSender, PortCount, Receiving, Sending, WorkerHandle};
 use self::inbox::{Inbox, inbox};
+pub use self::taps::TapQueue;
+use self::taps::Taps;
 use crate::config::Idle;
 use crate::error::Error;
+use crate::learning::Learning;
 use crate::slowpath::HandOverSender;
+use crate::wake::Waker;
 
 /// Packets taken from a queue at once.
 const RX_BURST: usize = 64;
@@ -72,6 +79,7 @@ pub fn spawn(
     eal: Eal,
     engine: forwarding::Worker,
     slow_path: HandOverSender,
+    learning: &Learning,
 ) -> Result<(WorkerHandle, Arc<WorkerCount>), Error> {
     let (handle, inbox) = inbox(config.id)?;
     let count = Arc::new(WorkerCount::default());
@@ -83,9 +91,13 @@ pub fn spawn(
         sleeper,
         count: Arc::clone(&count),
         polled: Vec::new(),
+        taps: Taps::new()?,
         ports: Vec::new(),
         touched: Vec::new(),
         verdicts: [Verdict::Drop(Reason::PortDown); RX_BURST],
+        copies: Vec::new(),
+        learner: learning.waker(),
+        clock: Clock::new(),
         idle: config.idle,
     };
     std::thread::Builder::new()
@@ -96,6 +108,31 @@ pub fn spawn(
         })
         .map_err(Error::system("start a worker"))?;
     Ok((handle, count))
+}
+
+/// Time since it was made, by the time stamp counter: some nanoseconds to read, and no system call.
+struct Clock {
+    start: u64,
+    nanoseconds_per_cycle: f64,
+}
+
+impl Clock {
+    fn new() -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "some 10^9")]
+        let nanoseconds_per_cycle = 1e9 / dpdk::tsc::hertz() as f64;
+        Self { start: dpdk::tsc::cycles(), nanoseconds_per_cycle }
+    }
+
+    fn now(&self) -> Duration {
+        let cycles = dpdk::tsc::cycles().wrapping_sub(self.start);
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "53 bits of nanoseconds are a hundred days exactly, and close enough after"
+        )]
+        Duration::from_nanos((cycles as f64 * self.nanoseconds_per_cycle) as u64)
+    }
 }
 
 struct Polled {
@@ -119,11 +156,17 @@ struct Worker {
     sleeper: Sleeper,
     count: Arc<WorkerCount>,
     polled: Vec<Polled>,
+    taps: Taps,
     /// By port number.
     ports: Vec<Option<PortSlot>>,
     /// Ports with frames waiting to be sent.
     touched: Vec<PortId>,
     verdicts: [Verdict; RX_BURST],
+    /// Copies of one frame.
+    copies: Vec<(Mbuf, Verdict)>,
+    /// Who looks at what the engine reports.
+    learner: Waker,
+    clock: Clock,
     idle: Idle,
 }
 
@@ -152,6 +195,7 @@ impl Worker {
     /// Serves every queue and the inbox once. Whether there was anything to do.
     fn round(&mut self, burst: &mut Burst<RX_BURST>) -> bool {
         let mut worked = self.take_changes();
+        self.engine.tick(self.clock.now());
         for index in 0..self.polled.len() {
             let Some(polled) = self.polled.get_mut(index) else { break };
             let received = polled.queue.receive(burst);
@@ -164,8 +208,19 @@ impl Worker {
             }
         }
         worked |= self.take_frames();
+        for number in 0..self.taps.poll(worked) {
+            if let Some(port) = self.taps.receive(number, burst) {
+                worked = true;
+                add(&self.count.bursts, 1);
+                add(&self.count.packets, burst.len() as u64);
+                self.forward(port, burst);
+            }
+        }
         self.flush();
         self.engine.quiescent();
+        if self.engine.take_reported() {
+            self.learner.wake();
+        }
         worked
     }
 
@@ -176,18 +231,44 @@ impl Worker {
         self.engine.process(port, frames, verdicts);
         let mut handed_over = false;
         for (packet, index) in burst.drain().zip(0..count) {
-            match self.verdicts.get(index).copied() {
-                Some(Verdict::Transmit(to)) => self.queue(to, packet),
-                Some(Verdict::HandOver(reason)) => {
-                    handed_over = true;
-                    self.slow_path.send(reason.class().unwrap_or(Class::Other), port, packet);
-                }
-                Some(Verdict::Drop(_)) | None => drop(packet),
-            }
+            let verdict = self.verdicts.get(index).copied().unwrap_or(Verdict::Drop(Reason::PortDown));
+            handed_over |= match verdict {
+                Verdict::Replicate => self.replicate(port, packet),
+                verdict => self.carry_out(port, packet, verdict),
+            };
         }
         if handed_over {
             self.slow_path.flush();
         }
+    }
+
+    /// Does with a packet what the engine says; whether it was handed over.
+    fn carry_out(&mut self, port: PortId, packet: Mbuf, verdict: Verdict) -> bool {
+        match verdict {
+            Verdict::Transmit(to) => self.queue(to, packet),
+            Verdict::HandOver(reason) => {
+                self.slow_path.send(reason.class().unwrap_or(Class::Other), port, packet);
+                return true;
+            }
+            Verdict::Drop(_) | Verdict::Replicate => drop(packet),
+        }
+        false
+    }
+
+    /// Sends a packet to all its places; whether one of them is the kernel.
+    fn replicate(&mut self, port: PortId, packet: Mbuf) -> bool {
+        let mut copies = std::mem::take(&mut self.copies);
+        let packet = Frame::wrap(packet);
+        self.engine.replicate(port, &packet, Frame::duplicate, |copy, verdict| {
+            copies.push((copy.into_inner(), verdict));
+        });
+        let mut handed_over = false;
+        for (copy, verdict) in copies.drain(..) {
+            handed_over |= self.carry_out(port, copy, verdict);
+        }
+        // Its memory, for the next one.
+        self.copies = copies;
+        handed_over
     }
 
     /// Puts a frame with those that wait to be sent by a port.
@@ -234,6 +315,12 @@ impl Worker {
             match change {
                 Change::Attach { port, name, rx, sending } => {
                     debug!(name, queues = rx.len(), "port attached");
+                    for receiving in rx {
+                        match receiving {
+                            Receiving::Queue(queue) => self.polled.push(Polled { port, queue }),
+                            Receiving::Tap(queue) => self.taps.add(port, queue),
+                        }
+                    }
                     let index = usize::from(port.0);
                     if self.ports.len() <= index {
                         self.ports.resize_with(index + 1, || None);
@@ -242,12 +329,12 @@ impl Worker {
                         *slot =
                             Some(PortSlot { port, sending, waiting: Burst::new(), bytes: 0, touched: false });
                     }
-                    self.polled.extend(rx.into_iter().map(|queue| Polled { port, queue }));
                     self.watch_queues();
                 }
                 Change::Detach { port, done } => {
                     self.sleeper.clear();
                     self.polled.retain(|polled| polled.port != port);
+                    self.taps.remove(port);
                     self.touched.retain(|touched| *touched != port);
                     if let Some(slot) = self.ports.get_mut(usize::from(port.0)) {
                         *slot = None;
@@ -263,6 +350,9 @@ impl Worker {
 
     fn watch_queues(&mut self) {
         self.sleeper.clear();
+        if let Err(error) = self.sleeper.watch(Some(self.taps.as_fd())) {
+            warn!(%error, "TAPs cannot be waited for; they are polled with short sleeps");
+        }
         for polled in &self.polled {
             if let Err(error) = self.sleeper.watch(polled.queue.wait_fd()) {
                 warn!(device = polled.queue.device(), %error, "queue cannot be waited for; it is polled with short sleeps");
@@ -310,6 +400,19 @@ impl PortSlot {
                 let refused = refused.count();
                 worker.flush();
                 refused
+            }
+            Sending::Tap(tap) => {
+                let (mut sent, mut sent_bytes) = (0, 0);
+                for frame in self.waiting.iter() {
+                    // Refused while the kernel's end is down.
+                    if tap.write(frame.data()).is_ok() {
+                        sent += 1;
+                        sent_bytes += frame.len() as u64;
+                    }
+                }
+                engine.count_transmitted(self.port, sent as u64, sent_bytes);
+                self.waiting.clear();
+                all - sent
             }
         };
         if refused > 0 {

@@ -21,8 +21,7 @@ use tonic::transport::Channel;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Ordinary memory, so that nothing here depends on hugepages that others may be using.
-const EAL: &str =
-    "--no-shconf --no-telemetry --log-level=5 --log-level=pmd.net.tap:3 --lcores=0 -m 256 --no-huge --no-pci";
+const EAL: &str = "--no-shconf --no-telemetry --log-level=5 --lcores=0 -m 256 --no-huge --no-pci";
 
 static RIGS: AtomicU32 = AtomicU32::new(0);
 
@@ -153,7 +152,14 @@ impl Rig {
         shell(&format!("ip netns exec {} {command}", self.netns(namespace)))
     }
 
-    /// Whether `count` of `count` pings are answered.
+    /// Runs commands of `ip` in a namespace.
+    pub(crate) fn batch(&self, namespace: &str, commands: &str) {
+        let file = self.folder.path().join("batch");
+        std::fs::write(&file, commands).unwrap();
+        shell(&format!("ip -n {} -batch {}", self.netns(namespace), file.display()));
+    }
+
+    /// Whether five pings, or as many as the options say, are answered.
     pub(crate) fn pings(&self, namespace: &str, target: &str, options: &str) -> bool {
         let command =
             format!("ip netns exec {} ping -q -c 5 -i 0.05 -W 2 {options} {target}", self.netns(namespace));

@@ -64,6 +64,19 @@ pub struct BridgePort {
     pub learning: bool,
     /// ARP and ND are answered from the neighbour table instead of flooded.
     pub neigh_suppress: bool,
+    /// Unicast frames to unknown MACs go out of it.
+    pub flood: bool,
+    /// Multicast frames of other ports go out of it.
+    pub mcast_flood: bool,
+    /// Broadcast frames of other ports go out of it.
+    pub bcast_flood: bool,
+}
+
+impl Default for BridgePort {
+    /// As the kernel makes one.
+    fn default() -> Self {
+        Self { learning: true, neigh_suppress: false, flood: true, mcast_flood: true, bcast_flood: true }
+    }
 }
 
 /// Parses the body of a link message; `None` for a bridge's notice about a port (family `AF_BRIDGE`), which comes as the
@@ -181,12 +194,18 @@ fn vxlan(data: &[u8]) -> Result<Kind, ParseError> {
 
 fn bridge_port(data: &[u8]) -> Result<BridgePort, ParseError> {
     const IFLA_BRPORT_LEARNING: u16 = 8;
+    const IFLA_BRPORT_UNICAST_FLOOD: u16 = 9;
+    const IFLA_BRPORT_MCAST_FLOOD: u16 = 27;
+    const IFLA_BRPORT_BCAST_FLOOD: u16 = 30;
     const IFLA_BRPORT_NEIGH_SUPPRESS: u16 = 32;
 
-    let mut port = BridgePort { learning: true, neigh_suppress: false };
+    let mut port = BridgePort::default();
     for attribute in Attributes(data) {
         match attribute? {
             (IFLA_BRPORT_LEARNING, value) => port.learning = flag(value),
+            (IFLA_BRPORT_UNICAST_FLOOD, value) => port.flood = flag(value),
+            (IFLA_BRPORT_MCAST_FLOOD, value) => port.mcast_flood = flag(value),
+            (IFLA_BRPORT_BCAST_FLOOD, value) => port.bcast_flood = flag(value),
             (IFLA_BRPORT_NEIGH_SUPPRESS, value) => port.neigh_suppress = flag(value),
             _ => {}
         }

@@ -13,8 +13,8 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
-const RTM_NEWNEIGH: u16 = 28;
-const RTM_DELNEIGH: u16 = 29;
+pub(super) const RTM_NEWNEIGH: u16 = 28;
+pub(super) const RTM_DELNEIGH: u16 = 29;
 const RTM_NEWNEXTHOP: u16 = 104;
 const RTM_DELNEXTHOP: u16 = 105;
 
@@ -67,6 +67,14 @@ pub enum Message {
     NewMac(MacEntry),
     /// `RTM_DELNEIGH` of family bridge that names a remote VTEP.
     DelMac(MacEntry),
+    /// `RTM_NEWNEIGH` of family bridge that names a remote VTEP for the all-zero MAC.
+    NewFlood(FloodEntry),
+    /// `RTM_DELNEIGH` of family bridge that names a remote VTEP for the all-zero MAC.
+    DelFlood(FloodEntry),
+    /// `RTM_NEWNEIGH` of family bridge from the bridge itself.
+    NewFdb(FdbEntry),
+    /// `RTM_DELNEIGH` of family bridge from the bridge itself.
+    DelFdb(FdbEntry),
     /// `RTM_NEWLINK`.
     NewLink(Box<Link>),
     /// `RTM_DELLINK` of this interface index.
@@ -158,13 +166,20 @@ pub struct LinkNeighbor {
     pub state: u16,
     /// `ndm_flags`: `NTF_*` bits.
     pub flags: u8,
+    /// `NDA_PROTOCOL`: who made it; 0 when the kernel did, or its maker does not say.
+    pub protocol: u8,
 }
 
+pub(super) const NUD_REACHABLE: u16 = 0x02;
+const NUD_STALE: u16 = 0x04;
+const NUD_NOARP: u16 = 0x40;
+pub(super) const NUD_PERMANENT: u16 = 0x80;
+const NTF_EXT_LEARNED: u8 = 0x10;
+const NTF_STICKY: u8 = 0x40;
+
 impl LinkNeighbor {
-    const NUD_STALE: u16 = 0x04;
     /// `NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_NOARP | NUD_PERMANENT`.
-    const NUD_VALID: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80;
-    const NTF_EXT_LEARNED: u8 = 0x10;
+    const NUD_VALID: u16 = NUD_REACHABLE | NUD_STALE | 0x08 | 0x10 | NUD_NOARP | NUD_PERMANENT;
 
     /// The MAC that packets may be sent to now.
     #[must_use]
@@ -175,13 +190,13 @@ impl LinkNeighbor {
     /// Nobody confirmed it lately.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        self.state & Self::NUD_STALE != 0
+        self.state & NUD_STALE != 0
     }
 
     /// Made by a control plane, e.g. a router MAC by zebra.
     #[must_use]
     pub fn is_external(&self) -> bool {
-        self.flags & Self::NTF_EXT_LEARNED != 0
+        self.flags & NTF_EXT_LEARNED != 0
     }
 }
 
@@ -194,6 +209,30 @@ pub struct MacEntry {
     pub mac: Mac,
     /// `NDA_DST`.
     pub vtep: IpAddr,
+    /// The control plane says that it does not move (`NTF_STICKY`).
+    pub sticky: bool,
+}
+
+/// A VTEP that gets what a VXLAN device floods (`AF_BRIDGE`, all-zero MAC). There is one entry per VTEP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FloodEntry {
+    /// The VXLAN device.
+    pub ifindex: u32,
+    /// `NDA_DST`.
+    pub vtep: IpAddr,
+}
+
+/// An entry of a bridge's FDB (`AF_BRIDGE`): which port a MAC is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FdbEntry {
+    /// The bridge.
+    pub bridge: u32,
+    /// The port's interface index.
+    pub port: u32,
+    /// The MAC.
+    pub mac: Mac,
+    /// It may age: neither static nor an address of the bridge's own.
+    pub dynamic: bool,
 }
 
 /// An address of an interface.
@@ -239,8 +278,8 @@ pub fn parse(kind: u16, body: &[u8]) -> Result<Message, ParseError> {
         RTM_DELROUTE => route(body)?.map_or(Message::Other, Message::DelRoute),
         RTM_NEWNEXTHOP => Message::NewNextHop(next_hop(body)?),
         RTM_DELNEXTHOP => Message::DelNextHop(next_hop_id(body)?),
-        RTM_NEWNEIGH => neighbor(body, Message::NewNeighbor, Message::NewMac)?,
-        RTM_DELNEIGH => neighbor(body, Message::DelNeighbor, Message::DelMac)?,
+        RTM_NEWNEIGH => neighbor(body, true)?,
+        RTM_DELNEIGH => neighbor(body, false)?,
         RTM_NEWLINK => link::parse(body)?.map_or(Message::Other, |link| Message::NewLink(Box::new(link))),
         RTM_DELLINK => link::parse(body)?.map_or(Message::Other, |link| Message::DelLink(link.index)),
         RTM_NEWADDR => address(body)?.map_or(Message::Other, Message::NewAddress),
@@ -378,13 +417,13 @@ fn group(value: &[u8]) -> Result<Box<[(u32, u16)]>, ParseError> {
     Ok(entries.map(|entry| (u32_at(entry, 0).unwrap_or_default(), weight(entry))).collect())
 }
 
-fn neighbor(
-    body: &[u8],
-    ip_neighbor: fn(LinkNeighbor) -> Message,
-    bridge: fn(MacEntry) -> Message,
-) -> Result<Message, ParseError> {
+/// `new`: it is there, or has changed; otherwise it is gone.
+fn neighbor(body: &[u8], new: bool) -> Result<Message, ParseError> {
     const NDA_DST: u16 = 1;
     const NDA_LLADDR: u16 = 2;
+    const NDA_VLAN: u16 = 5;
+    const NDA_MASTER: u16 = 9;
+    const NDA_PROTOCOL: u16 = 12;
     const NTF_PROXY: u8 = 0x08;
 
     let (header, attributes) = split(body, 12, "neighbour header")?;
@@ -395,18 +434,40 @@ fn neighbor(
     if !matches!(family, AF_INET | AF_INET6 | AF_BRIDGE) || flags & NTF_PROXY != 0 {
         return Ok(Message::Other);
     }
-    let (mut address, mut mac) = (None, None);
+    let (mut address, mut link_address, mut bridge, mut vlan, mut protocol) = (None, None, None, false, 0);
     for attribute in Attributes(attributes) {
         match attribute? {
             (NDA_DST, value) => address = Some(ip(value)?),
-            (NDA_LLADDR, value) => mac = Mac::from_slice(value),
+            (NDA_LLADDR, value) => link_address = Some(value),
+            (NDA_VLAN, _) => vlan = true,
+            (NDA_MASTER, value) => bridge = Some(number(value, "NDA_MASTER")?),
+            (NDA_PROTOCOL, value) => protocol = value.first().copied().unwrap_or_default(),
             _ => {}
         }
     }
+    let mac = link_address.and_then(Mac::from_slice);
     Ok(match (family, address, mac) {
-        (AF_BRIDGE, Some(vtep), Some(mac)) => bridge(MacEntry { ifindex, mac, vtep: vtep.to_canonical() }),
+        (AF_BRIDGE, Some(vtep), Some(mac)) => {
+            let (vtep, sticky) = (vtep.to_canonical(), flags & NTF_STICKY != 0);
+            let entry = MacEntry { ifindex, mac, vtep, sticky };
+            if new { Message::NewMac(entry) } else { Message::DelMac(entry) }
+        }
+        (AF_BRIDGE, Some(vtep), None) if link_address == Some(&[0; 6]) && !vtep.is_multicast() => {
+            let entry = FloodEntry { ifindex, vtep: vtep.to_canonical() };
+            if new { Message::NewFlood(entry) } else { Message::DelFlood(entry) }
+        }
+        // Bridges here know no VLANs: with one it repeats what is said without.
+        (AF_BRIDGE, None, Some(mac)) if !vlan => match bridge {
+            Some(bridge) => {
+                let dynamic = state & (NUD_PERMANENT | NUD_NOARP) == 0;
+                let entry = FdbEntry { bridge, port: ifindex, mac, dynamic };
+                if new { Message::NewFdb(entry) } else { Message::DelFdb(entry) }
+            }
+            None => Message::Other,
+        },
         (AF_INET | AF_INET6, Some(address), _) if !address.is_multicast() => {
-            ip_neighbor(LinkNeighbor { ifindex, address, mac, state, flags })
+            let neighbor = LinkNeighbor { ifindex, address, mac, state, flags, protocol };
+            if new { Message::NewNeighbor(neighbor) } else { Message::DelNeighbor(neighbor) }
         }
         _ => Message::Other,
     })

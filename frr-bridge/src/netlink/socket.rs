@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, Socket, SocketAddr, TokioSocket};
 
-use super::parse::{Message, RouteKind, messages, parse, u16_at, u32_at};
+use super::parse::{AF_BRIDGE, Message, RouteKind, messages, parse, u16_at, u32_at};
 use crate::error::Error;
 
 const RTM_GETLINK: u16 = 18;
@@ -12,9 +12,9 @@ const RTM_GETADDR: u16 = 22;
 const RTM_GETROUTE: u16 = 26;
 const RTM_GETNEIGH: u16 = 30;
 const RTM_GETNEXTHOP: u16 = 106;
-const NLMSG_ERROR: u16 = 2;
+pub(super) const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-const HEADER: usize = 16;
+pub(super) const HEADER: usize = 16;
 /// Room for the burst of events that thousands of new devices make.
 const EVENT_BUFFER_BYTES: usize = 16 << 20;
 /// The kernel fills at most 32 KiB per read of a dump.
@@ -85,7 +85,7 @@ impl EventSocket {
 }
 
 /// Best effort: without CAP_NET_ADMIN the default stays and ENOBUFS comes sooner, which is handled.
-fn enlarge(socket: &Socket) {
+pub(super) fn enlarge(socket: &Socket) {
     let _ = nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::RcvBufForce, &EVENT_BUFFER_BYTES);
 }
 
@@ -96,22 +96,33 @@ fn parse_all(buffer: &[u8]) -> impl Iterator<Item = Message> {
         .filter(|message| *message != Message::Other)
 }
 
-/// Dumps links, addresses and neighbours, in this order, and `with_routes` next-hop objects and routes. Blocks for
-/// milliseconds, or for seconds when there are a million routes.
+/// How much to dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dump {
+    /// Links and addresses.
+    Devices,
+    /// Neighbours and FDB entries, too.
+    Neighbors,
+    /// Next-hop objects and routes, too.
+    Routes,
+}
+
+/// Dumps all of `what`, in this order. Blocks for milliseconds, or for seconds when there are a million routes.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
-pub fn dump(with_routes: bool) -> Result<Vec<Message>, Error> {
+pub fn dump(what: Dump) -> Result<Vec<Message>, Error> {
     let mut all = Vec::new();
     let requests = [
-        (RTM_GETLINK, 16, "dump links"),
-        (RTM_GETADDR, 8, "dump addresses"),
-        (RTM_GETNEIGH, 12, "dump neighbours"),
-        (RTM_GETNEXTHOP, 8, "dump next hops"),
-        (RTM_GETROUTE, 12, "dump routes"),
+        (Dump::Devices, RTM_GETLINK, 0, 16, "dump links"),
+        (Dump::Devices, RTM_GETADDR, 0, 8, "dump addresses"),
+        (Dump::Neighbors, RTM_GETNEIGH, 0, 12, "dump neighbours"),
+        (Dump::Neighbors, RTM_GETNEIGH, AF_BRIDGE, 12, "dump FDB entries"),
+        (Dump::Routes, RTM_GETNEXTHOP, 0, 8, "dump next hops"),
+        (Dump::Routes, RTM_GETROUTE, 0, 12, "dump routes"),
     ];
-    for &(request, header, doing) in &requests[..if with_routes { 5 } else { 3 }] {
-        request_dump(request, header, doing, |kind, body| {
+    for (_, request, family, header, doing) in requests.into_iter().filter(|(of, ..)| *of <= what) {
+        request_dump(request, family, header, doing, |kind, body| {
             all.extend(parse(kind, body).ok().filter(|message| *message != Message::Other));
         })?;
     }
@@ -125,7 +136,7 @@ pub fn dump(with_routes: bool) -> Result<Vec<Message>, Error> {
 /// When the kernel cannot be asked.
 pub fn dump_routes(tables: &[u32]) -> Result<Vec<(u32, IpNet)>, Error> {
     let mut found = Vec::new();
-    request_dump(RTM_GETROUTE, 12, "dump routes", |kind, body| {
+    request_dump(RTM_GETROUTE, 0, 12, "dump routes", |kind, body| {
         if let Ok(Message::NewRoute(route)) = parse(kind, body)
             && is_from_frr(route.protocol)
             && route.kind != RouteKind::Own
@@ -144,6 +155,7 @@ pub const fn is_from_frr(protocol: u8) -> bool {
 
 fn request_dump(
     request: u16,
+    family: u8,
     header: u8,
     doing: &'static str,
     mut each: impl FnMut(u16, &[u8]),
@@ -164,6 +176,7 @@ fn request_dump(
         message.extend_from_slice(&request.to_ne_bytes());
         message.extend_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
         message.extend_from_slice(&[0; 8]);
+        message.push(family);
         message.resize(HEADER + usize::from(header), 0);
         socket.send_to(&message, &SocketAddr::new(0, 0), 0).map_err(failed)?;
 

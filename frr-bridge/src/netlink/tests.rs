@@ -2,7 +2,7 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPa
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::{AddressFamily, route as other};
 use proptest::prelude::*;
@@ -81,7 +81,7 @@ proptest! {
             }),
             NeighbourAttribute::LinkLayerAddress(mac.to_vec()),
         ];
-        let expected = LinkNeighbor { ifindex, address: ip, mac: Some(Mac(mac)), state: 4, flags: 0 };
+        let expected = LinkNeighbor { ifindex, address: ip, mac: Some(Mac(mac)), state: 4, flags: 0, protocol: 0 };
         prop_assert_eq!(decoded(RouteNetlinkMessage::NewNeighbour(neighbor)), Message::NewNeighbor(expected));
         prop_assert!(expected.is_stale() && expected.usable_mac() == Some(Mac(mac)));
 
@@ -103,12 +103,18 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_message_never_panics(at: prop::sample::Index, value: u8, cut: prop::sample::Index, kind in prop::sample::select(vec![16u16, 20, 24, 28, 104])) {
+    fn a_damaged_message_never_panics(at: prop::sample::Index, value: u8, cut: prop::sample::Index, kind in prop::sample::select(vec![16u16, 20, 24, 28, 29, 104])) {
         let mut bytes = encoded(RouteNetlinkMessage::NewLink(LinkVxlan::new("vni100", 100).port(4789).build()));
         let mut more = encoded(RouteNetlinkMessage::NewRoute(
             RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix([10, 0, 0, 0].into(), 8).output_interface(3).build(),
         ));
-        for bytes in [&mut bytes, &mut more] {
+        let mut flood = NeighbourMessage::default();
+        flood.header.family = AddressFamily::Bridge;
+        let destination = NeighbourAddress::Inet6(Ipv6Addr::LOCALHOST);
+        flood.attributes =
+            vec![NeighbourAttribute::LinkLayerAddress(vec![0; 6]), NeighbourAttribute::Destination(destination)];
+        let mut flood = encoded(RouteNetlinkMessage::NewNeighbour(flood));
+        for bytes in [&mut bytes, &mut more, &mut flood] {
             let index = at.index(bytes.len());
             bytes[index] = value;
             bytes.truncate(cut.index(bytes.len()) + 1);
@@ -162,4 +168,46 @@ fn names_what_is_wrong() {
     let endless = [2, 24, 0, 0, 254, 186, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0];
     assert!(matches!(parse(24, &endless), Err(ParseError::Length { length: 0, have: 4, .. })));
     assert!(matches!(parse(104, &[0; 8]), Err(ParseError::Missing { what: "NHA_ID" })));
+}
+
+proptest! {
+    #[test]
+    fn reads_fdb_entries_as_an_independent_encoder_writes_them(v4: bool, bits: u128, ifindex: u32, bridge: u32, mac in prop::array::uniform6(any::<u8>()), state in prop::sample::select(vec![0x02u16, 0x40, 0x80]), flags in prop::sample::select(vec![0u8, 0x12, 0x52])) {
+        let vtep = address(v4, bits);
+        prop_assume!(!vtep.is_multicast() && vtep.to_canonical() == vtep);
+        let entry = |attributes: Vec<NeighbourAttribute>| {
+            let mut entry = NeighbourMessage::default();
+            entry.header.family = AddressFamily::Bridge;
+            entry.header.ifindex = ifindex;
+            entry.header.state = state.into();
+            entry.header.flags = NeighbourFlags::from_bits_retain(flags);
+            entry.attributes = attributes;
+            entry
+        };
+        let both = |entry: NeighbourMessage| {
+            let new = decoded(RouteNetlinkMessage::NewNeighbour(entry.clone()));
+            (new, decoded(RouteNetlinkMessage::DelNeighbour(entry)))
+        };
+        let lladdr = |mac: [u8; 6]| NeighbourAttribute::LinkLayerAddress(mac.to_vec());
+        let destination = NeighbourAttribute::Destination(match vtep {
+            IpAddr::V4(vtep) => NeighbourAddress::Inet(vtep),
+            IpAddr::V6(vtep) => NeighbourAddress::Inet6(vtep),
+        });
+
+        let flood = FloodEntry { ifindex, vtep };
+        let read = both(entry(vec![lladdr([0; 6]), destination.clone()]));
+        prop_assert_eq!(read, (Message::NewFlood(flood), Message::DelFlood(flood)));
+
+        prop_assume!(mac != [0; 6]);
+        let remote = MacEntry { ifindex, mac: Mac(mac), vtep, sticky: flags == 0x52 };
+        let read = both(entry(vec![lladdr(mac), destination]));
+        prop_assert_eq!(read, (Message::NewMac(remote), Message::DelMac(remote)));
+
+        let of_bridge = vec![lladdr(mac), NeighbourAttribute::Controller(bridge)];
+        let known = FdbEntry { bridge, port: ifindex, mac: Mac(mac), dynamic: state == 0x02 };
+        prop_assert_eq!(both(entry(of_bridge.clone())), (Message::NewFdb(known), Message::DelFdb(known)));
+        // The same once more for a VLAN says nothing new.
+        let of_vlan = of_bridge.into_iter().chain([NeighbourAttribute::Vlan(1)]).collect();
+        prop_assert_eq!(both(entry(of_vlan)), (Message::Other, Message::Other));
+    }
 }

@@ -6,7 +6,7 @@ use foldhash::HashSet;
 use ipnet::IpNet;
 
 use super::view::{Egress, View};
-use super::{Dirty, Key, Resolver};
+use super::{Dirty, Key, RemoteMac, Resolver};
 use crate::netlink::{Hop, Mac, NextHopContent};
 use crate::topology::{PortId, VrfId};
 
@@ -69,6 +69,10 @@ pub struct Group {
 pub struct Delta {
     /// New and changed groups.
     pub groups: Vec<Group>,
+    /// The VTEPs that L2VNIs flood to.
+    pub flood_lists: Vec<(u32, Vec<IpAddr>)>,
+    /// MACs of L2VNIs that are behind other VTEPs; without one they go.
+    pub macs: Vec<(u32, Mac, Option<RemoteMac>)>,
     /// Neighbours; without a MAC they go.
     pub neighbors: Vec<(PortId, IpAddr, Option<Mac>)>,
     /// Routes; without a group they go.
@@ -82,30 +86,42 @@ impl Delta {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()
+            && self.flood_lists.is_empty()
+            && self.macs.is_empty()
             && self.neighbors.is_empty()
             && self.routes.is_empty()
             && self.deleted_groups.is_empty()
     }
 
-    /// As batches of at most `size` routes, numbered from `sequence` on.
+    /// As batches of at most `size` routes, MACs and neighbours each, numbered from `sequence` on.
     pub fn into_batches(self, sequence: u64, size: usize) -> impl Iterator<Item = v1::FibBatch> {
-        let count = self.routes.len().div_ceil(size).max(1);
-        let mut groups = Some((self.groups, self.neighbors));
+        let longest = self.routes.len().max(self.macs.len()).max(self.neighbors.len());
+        let count = longest.div_ceil(size).max(1);
+        let mut first = Some((self.groups, self.flood_lists));
         let mut deleted = Some(self.deleted_groups);
         let mut routes = self.routes.into_iter();
+        let mut macs = self.macs.into_iter();
+        let mut neighbors = self.neighbors.into_iter();
         (0..count).map(move |index| {
             let mut batch = v1::FibBatch { sequence: sequence + index as u64, ..Default::default() };
-            if let Some((groups, neighbors)) = groups.take() {
+            if let Some((groups, flood_lists)) = first.take() {
                 batch.groups = groups.iter().map(Group::to_api).collect();
-                batch.neighbors = neighbors
-                    .into_iter()
-                    .map(|(port, address, mac)| v1::Neighbor {
-                        port,
-                        address: octets(address),
-                        mac: mac_octets(mac),
-                    })
-                    .collect();
+                let list = |(vni, vteps): (u32, Vec<IpAddr>)| v1::FloodList {
+                    vni,
+                    vteps: vteps.into_iter().map(octets).collect(),
+                };
+                batch.flood_lists = flood_lists.into_iter().map(list).collect();
             }
+            let entry = |(vni, mac, remote): (u32, Mac, Option<RemoteMac>)| v1::MacEntry {
+                vni,
+                mac: mac_octets(Some(mac)),
+                vtep: remote.map(|remote| octets(remote.vtep)).unwrap_or_default(),
+                sticky: remote.is_some_and(|remote| remote.sticky),
+            };
+            batch.macs = macs.by_ref().take(size).map(entry).collect();
+            let neighbor =
+                |(port, address, mac)| v1::Neighbor { port, address: octets(address), mac: mac_octets(mac) };
+            batch.neighbors = neighbors.by_ref().take(size).map(neighbor).collect();
             for (vrf, prefix, group) in routes.by_ref().take(size) {
                 let (length, group) = (u32::from(prefix.prefix_len()), group.unwrap_or_default());
                 match prefix {
@@ -187,6 +203,8 @@ impl Resolver {
             self.groups.collect();
             return delta;
         }
+        self.flush_floods(&dirty, &mut delta);
+        self.flush_macs(&dirty, &mut delta);
         self.flush_neighbors(&dirty, &mut delta);
 
         // Objects of unchanged ids: the groups change, the routes stay.
@@ -240,6 +258,11 @@ impl Resolver {
         if !view.same_egress(&self.view) {
             dirty.all_groups = true;
             dirty.all_neighbors = true;
+        }
+        if view.domains != self.view.domains {
+            self.forget_domains();
+            self.lose_domains(&view);
+            dirty.all_macs = true;
         }
         let changed = |at: &(u32, IpNet)| view.own.get(at) != self.view.own.get(at);
         dirty.routes.extend(view.own.keys().chain(self.view.own.keys()).filter(|at| changed(at)));

@@ -6,14 +6,21 @@
 //!   which merely restate them (and do not in updates).
 //! - A next hop out of a port's shadow is an adjacency; out of an L3VNI's bridge it is a tunnel to the VTEP that the
 //!   gateway names (RFC 9136, with `::ffff:a.b.c.d` for an IPv4 VTEP of an IPv6 prefix); out of any other device it is
-//!   handed over, because the kernel has the same route and the device.
+//!   handed over, because the kernel has the same route and the device. The bridge of an L2VNI is a port: the SVI.
 //! - A route whose next hops cannot be resolved (yet) drops: it must not fall through to a shorter prefix.
 //! - A next-hop object of zebra's is a group of the session. Groups of equal content are shared, so that new object ids
 //!   after a restart of zebra touch nothing; a change of an object touches its group, never the prefixes.
+//! - A MAC of an L2VNI is remote when the bridge has it behind the VXLAN device and that has a VTEP for it: what the kernel
+//!   would do. MACs, flood lists and neighbours come from the kernel alone, also while routes come from FPM: a dump of it is
+//!   complete, FPM's replay has no end; it has the flood lists and neighbours, FPM has not; and only there is one order in
+//!   what zebra says of a MAC and what the dataplane does.
+//! - Of a MAC that the dataplane has learned here and zebra has behind a VTEP, the later word counts.
 
 mod delta;
 mod groups;
 mod kernel;
+mod local;
+mod macs;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -25,12 +32,15 @@ use foldhash::{HashMap, HashSet};
 use ipnet::IpNet;
 
 pub use delta::{Delta, Group, GroupId, Path, PathKind};
-pub use kernel::Snapshot;
+pub use kernel::{RemoteMac, Snapshot};
 
-use crate::netlink::{Hop, Hops, Kind, Mac, MacEntry, Message, NextHopContent, Route, RouteKind};
+use crate::netlink::{
+    Hop, Hops, Kind, LinkNeighbor, Mac, MacEntry, Message, NextHopContent, Route, RouteKind,
+};
 use crate::topology::{PortId, Topology, VrfId};
 use groups::{Groups, KeyId};
 use kernel::Kernel;
+use local::Local;
 use view::View;
 
 /// `RTPROT_KERNEL`: what zebra calls its connected and local routes.
@@ -76,6 +86,11 @@ pub struct Resolver {
     groups: Groups,
     sent_routes: HashMap<(VrfId, IpNet), GroupId>,
     sent_neighbors: HashMap<(PortId, IpAddr), Mac>,
+    sent_macs: HashMap<(u32, Mac), RemoteMac>,
+    sent_floods: HashMap<u32, Vec<IpAddr>>,
+    local: Local,
+    /// The kernel has been dumped once.
+    has_snapshot: bool,
     dirty: Dirty,
     in_session: bool,
     /// The highest group id that the dataplane has heard of in this session.
@@ -89,9 +104,14 @@ struct Dirty {
     everything: bool,
     all_groups: bool,
     all_neighbors: bool,
+    all_macs: bool,
     objects: HashSet<(Epoch, u32)>,
     routes: HashSet<(u32, IpNet)>,
     neighbors: HashSet<(u32, IpAddr)>,
+    /// By bridge or VXLAN device: what the kernel has said something of.
+    macs: HashSet<(u32, Mac)>,
+    /// VXLAN devices.
+    floods: HashSet<u32>,
 }
 
 impl Resolver {
@@ -100,32 +120,67 @@ impl Resolver {
         if self.topology != topology {
             self.topology = topology;
             self.dirty.view = true;
+            self.local.retry();
         }
     }
 
-    /// A complete dump of links, addresses and neighbours takes the place of what was known.
+    /// A complete dump of links, addresses, neighbours and FDB entries takes the place of what was known.
     pub fn snapshot(&mut self, snapshot: Snapshot) {
-        if self.kernel.replace(snapshot) {
+        let changes = self.kernel.replace(snapshot, |ifindex| self.view.l2vni(ifindex).is_some());
+        if changes.any {
             self.dirty.view = true;
             self.dirty.all_groups = true;
             self.dirty.all_neighbors = true;
+            self.dirty.all_macs = true;
         }
+        // All of the first one is new to us, and nobody's last word.
+        if std::mem::replace(&mut self.has_snapshot, true) {
+            changes.macs.into_iter().for_each(|(ifindex, mac)| self.said_remote(ifindex, mac));
+        }
+        self.local.snapshot();
     }
 
     /// An event of the kernel.
     pub fn kernel(&mut self, message: Message) {
-        let (ifindex, address) = match &message {
+        let is_new = matches!(message, Message::NewNeighbor(_) | Message::NewFdb(_) | Message::NewMac(_));
+        match message {
             Message::NewNeighbor(neighbor) | Message::DelNeighbor(neighbor) => {
-                (neighbor.ifindex, neighbor.address)
+                if self.kernel.apply(message) {
+                    let at = (neighbor.ifindex, neighbor.address);
+                    self.dirty.neighbors.insert(at);
+                    self.dirty.all_groups |= self.view.is_vni(neighbor.ifindex);
+                    if self.view.l2vni(neighbor.ifindex).is_some() {
+                        let host = (neighbor.ifindex, neighbor.address.to_canonical());
+                        self.kernel.remembered.remove(&host);
+                    }
+                    self.local_neighbor_event(is_new, neighbor);
+                }
+            }
+            // The same said again is a word, too: the dataplane may have learned otherwise meanwhile.
+            Message::NewFdb(entry) | Message::DelFdb(entry) => {
+                if self.kernel.apply(message) || is_new {
+                    self.dirty.macs.insert((entry.bridge, entry.mac));
+                    self.local_fdb_event(is_new, entry);
+                    self.said_remote(entry.bridge, entry.mac);
+                }
+            }
+            Message::NewMac(entry) | Message::DelMac(entry) => {
+                if self.kernel.apply(message) || is_new {
+                    self.dirty.macs.insert((entry.ifindex, entry.mac));
+                    self.said_remote(entry.ifindex, entry.mac);
+                }
+            }
+            Message::NewFlood(entry) | Message::DelFlood(entry) => {
+                if self.kernel.apply(message) {
+                    self.dirty.floods.insert(entry.ifindex);
+                }
             }
             _ => {
-                self.dirty.view |= self.kernel.apply(message);
-                return;
+                if self.kernel.apply(message) {
+                    self.dirty.view = true;
+                    self.local.retry();
+                }
             }
-        };
-        if self.kernel.apply(message) {
-            self.dirty.neighbors.insert((ifindex, address));
-            self.dirty.all_groups |= self.view.is_vni(ifindex);
         }
     }
 
@@ -155,12 +210,15 @@ impl Resolver {
                 }
             }
             Message::DelNextHop(id) => self.forget_object((self.epoch, id)),
-            Message::NewMac(MacEntry { ifindex, mac, vtep }) => {
+            // Of router MACs only: those of hosts are taken from the kernel.
+            Message::NewMac(MacEntry { ifindex, .. }) | Message::DelMac(MacEntry { ifindex, .. })
+                if self.view.l2vni(ifindex).is_some() => {}
+            Message::NewMac(MacEntry { ifindex, mac, vtep, .. }) => {
                 self.macs.insert((ifindex, mac), (vtep, self.epoch));
                 self.dirty.all_groups = true;
             }
             // It may have moved to another VTEP already.
-            Message::DelMac(MacEntry { ifindex, mac, vtep })
+            Message::DelMac(MacEntry { ifindex, mac, vtep, .. })
                 if self.macs.get(&(ifindex, mac)).is_some_and(|(known, _)| *known == vtep) =>
             {
                 self.macs.remove(&(ifindex, mac));
@@ -210,10 +268,13 @@ impl Resolver {
         self.groups.forget_session();
         self.sent_routes = HashMap::default();
         self.sent_neighbors = HashMap::default();
+        self.sent_macs = HashMap::default();
+        self.sent_floods = HashMap::default();
         self.announced = 0;
         self.dirty.view = true;
         self.dirty.everything = open;
         self.dirty.all_neighbors = open;
+        self.dirty.all_macs = open;
     }
 
     /// Routes of zebra's.
@@ -222,11 +283,28 @@ impl Resolver {
         self.routes.len()
     }
 
-    /// Whether the kernel shows router MACs that a control plane made.
+    /// Whether the kernel shows router MACs that a control plane made. Neighbours of a bridge that a control plane made are
+    /// either router MACs, the address being the VTEP's, or hosts, which are at another address than the VTEP that their MAC is
+    /// behind.
     #[must_use]
     pub fn has_router_macs(&self) -> bool {
+        let vxlans: HashMap<u32, u32> = self
+            .kernel
+            .links
+            .values()
+            .filter(|link| matches!(link.kind, Kind::Vxlan(_)))
+            .map(|link| (link.master, link.index))
+            .collect();
         let is_bridge = |index| self.kernel.links.get(&index).is_some_and(|link| link.kind == Kind::Bridge);
-        self.kernel.neighbors.values().any(|neighbor| neighbor.is_external() && is_bridge(neighbor.ifindex))
+        let is_host = |neighbor: &LinkNeighbor| {
+            let remote = vxlans.get(&neighbor.ifindex).zip(neighbor.mac);
+            let remote = remote.and_then(|(&vxlan, mac)| self.kernel.macs.get(&(vxlan, mac)));
+            remote.is_some_and(|remote| remote.vtep != neighbor.address.to_canonical())
+        };
+        self.kernel
+            .neighbors
+            .values()
+            .any(|neighbor| neighbor.is_external() && is_bridge(neighbor.ifindex) && !is_host(neighbor))
     }
 
     /// Routes that wait for a flush.
@@ -241,19 +319,20 @@ impl Resolver {
         self.view.tables.keys().copied().collect()
     }
 
-    /// The shadow devices of ports: those whose neighbours are in the FIB.
+    /// The shadow devices of routed ports and the bridges of L2VNIs: those whose neighbours are in the FIB.
     #[must_use]
     pub fn is_port(&self, ifindex: u32) -> bool {
         self.view.port(ifindex).is_some()
     }
 
-    /// The kernel's neighbours on ports, and the gateways of adjacencies that have none yet.
+    /// The kernel's neighbours on ports, and the gateways of adjacencies that have none yet. In bridge domains the dataplane
+    /// itself probes its neighbours.
     pub fn upkeep(&self) -> impl Iterator<Item = (u32, IpAddr, bool)> + '_ {
         let known = self
             .kernel
             .neighbors
             .values()
-            .filter(|neighbor| self.is_port(neighbor.ifindex))
+            .filter(|neighbor| self.is_port(neighbor.ifindex) && self.view.l2vni(neighbor.ifindex).is_none())
             .map(|neighbor| (neighbor.ifindex, neighbor.address, neighbor.is_stale()));
         let unresolved = self
             .groups

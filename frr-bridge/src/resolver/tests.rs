@@ -1,3 +1,4 @@
+mod local;
 mod oracle;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,8 +8,11 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::netlink::{Address, Kind, Link, LinkNeighbor, NextHop, TABLE_MAIN, Vxlan};
-use crate::topology::{L3Vni, Port};
+use crate::learned::Learned;
+use crate::netlink::{
+    Address, FdbEntry, FloodEntry, Kind, Link, LinkNeighbor, NextHop, TABLE_MAIN, Vxlan, Write,
+};
+use crate::topology::{L2Vni, L3Vni, Port};
 use oracle::World;
 
 /// What a dataplane that carries out deltas ends up with. Every delta must make sense to it.
@@ -17,10 +21,36 @@ struct Fib {
     groups: BTreeMap<GroupId, Vec<Path>>,
     routes: BTreeMap<(VrfId, IpNet), GroupId>,
     neighbors: BTreeMap<(PortId, IpAddr), Mac>,
+    macs: BTreeMap<(u32, Mac), RemoteMac>,
+    floods: BTreeMap<u32, Vec<IpAddr>>,
+    /// MACs that it has learned on its own ports.
+    local: BTreeSet<(u32, Mac)>,
 }
 
 impl Fib {
-    fn apply(&mut self, delta: Delta) {
+    /// Returns the MACs that are no longer local, which it will report.
+    fn apply(&mut self, delta: Delta) -> Vec<(u32, Mac)> {
+        let mut gone = Vec::new();
+        for (vni, vteps) in delta.flood_lists {
+            let old = if vteps.is_empty() {
+                self.floods.remove(&vni)
+            } else {
+                self.floods.insert(vni, vteps.clone())
+            };
+            assert_ne!(old.unwrap_or_default(), vteps, "a flood list was sent that had not changed");
+        }
+        for (vni, mac, remote) in delta.macs {
+            let at = (vni, mac);
+            let was_local = remote.is_some() && self.local.remove(&at);
+            let old = match remote {
+                Some(remote) => self.macs.insert(at, remote),
+                None => self.macs.remove(&at),
+            };
+            assert_ne!(old, remote, "a MAC was sent that had not changed");
+            if was_local {
+                gone.push(at);
+            }
+        }
         for group in delta.groups {
             assert!((1..=64).contains(&group.paths.len()), "{group:?}");
             let old = self.groups.insert(group.id, group.paths.clone());
@@ -47,6 +77,16 @@ impl Fib {
             assert!(self.groups.remove(&id).is_some(), "group {id} was deleted that never was");
             assert!(!self.routes.values().any(|&used| used == id), "group {id} was deleted in use");
         }
+        gone
+    }
+
+    fn learn(&mut self, at: (u32, Mac), here: bool) {
+        if here {
+            self.macs.remove(&at);
+            self.local.insert(at);
+        } else {
+            self.local.remove(&at);
+        }
     }
 
     fn resolved(&self) -> BTreeMap<(VrfId, IpNet), Vec<Path>> {
@@ -59,6 +99,8 @@ enum Step {
     Kernel(Message),
     Fpm(Message),
     Topology(usize),
+    /// The dataplane learns a MAC on a port, or forgets it.
+    Learn((u32, Mac), bool),
     /// All of the kernel's state once more, as after lost events.
     Resync,
     /// zebra restarts: it states everything again but the routes with these numbers, under other object ids.
@@ -101,6 +143,11 @@ const BRIDGE: u32 = 3;
 const VXLAN: u32 = 4;
 const PORT: u32 = 5;
 const TENANT: u32 = 6;
+const SVI: u32 = 8;
+const L2_VXLAN: u32 = 9;
+const TAP: u32 = 10;
+/// The SVI's identifier.
+const SVI_PORT: PortId = 40;
 
 fn links() -> Vec<Link> {
     let vxlan = Vxlan { vni: 100, local: None, port: 4789, learning: false };
@@ -115,11 +162,16 @@ fn links() -> Vec<Link> {
         link(TENANT, "pe-e-100", 0, other()),
         link(RED, "red", 0, Kind::Vrf { table: 1002 }),
         link(7, "dummy", RED, other()),
+        link(SVI, "br-pe-110", RED, Kind::Bridge),
+        link(L2_VXLAN, "vni110", SVI, Kind::Vxlan(Vxlan { vni: 110, ..vxlan })),
+        link(TAP, "host", SVI, other()),
+        link(L2_VXLAN, "vni110", 0, Kind::Vxlan(Vxlan { vni: 110, ..vxlan })),
+        link(SVI, "br-pe-110", 0, Kind::Bridge),
     ]
 }
 
 fn topology(variant: usize) -> Topology {
-    let port = |id, vrf: &str| Port { id, vrf: vrf.into(), mtu: 1500, addresses: Vec::new() };
+    let port = |id, vrf: &str| Port { id, vrf: vrf.into(), l2vni: None, mtu: 1500, addresses: Vec::new() };
     let mut topology = Topology { instance: 1, ..Topology::default() };
     if variant >= 1 {
         topology.ports.insert("uplink".into(), port(0, ""));
@@ -130,9 +182,24 @@ fn topology(variant: usize) -> Topology {
         let (vrf, vtep, router_mac) = ("red".into(), ip("10.0.0.1"), mac(1));
         topology.vnis.insert(100, L3Vni { vrf, vtep, port: 4789, router_mac, mtu: 1450 });
     }
+    if variant >= 2 {
+        let bridged = Port { l2vni: Some(110), ..port(5, "") };
+        topology.ports.insert("host".into(), bridged);
+        let l2vni = L2Vni {
+            id: SVI_PORT,
+            vrf: "red".into(),
+            vtep: ip("10.0.0.1"),
+            port: 4789,
+            mac: mac(9),
+            gateways: vec![net("10.1.0.1/24")],
+            mtu: 1450,
+        };
+        topology.l2vnis.insert(110, l2vni);
+    }
     if variant == 3 {
         topology.vrfs.insert("red".into(), 9);
         topology.ports.insert("uplink".into(), port(7, ""));
+        topology.l2vnis.get_mut(&110).expect("just added").id = SVI_PORT + 1;
     }
     topology
 }
@@ -142,15 +209,15 @@ fn neighbor() -> impl Strategy<Value = LinkNeighbor> {
         prop::sample::select(vec!["10.0.0.2", "::ffff:10.0.0.2", "10.0.0.3", "192.168.1.254", "fe80::1"]);
     // INCOMPLETE, REACHABLE, STALE, FAILED, NOARP.
     let state = prop::sample::select(vec![0x01u16, 0x02, 0x04, 0x20, 0x40]);
-    (prop::sample::select(vec![BRIDGE, PORT, TENANT, 7]), address, 1..4u8, state, any::<bool>()).prop_map(
-        |(ifindex, address, last, state, external)| LinkNeighbor {
+    (prop::sample::select(vec![BRIDGE, PORT, TENANT, 7, SVI]), address, 1..4u8, state, any::<bool>())
+        .prop_map(|(ifindex, address, last, state, external)| LinkNeighbor {
             ifindex,
             address: ip(address),
             mac: (state & 0x21 == 0).then(|| mac(last)),
             state,
             flags: if external { 0x10 } else { 0 },
-        },
-    )
+            protocol: 0,
+        })
 }
 
 fn hop() -> impl Strategy<Value = Hop> {
@@ -161,7 +228,7 @@ fn hop() -> impl Strategy<Value = Hop> {
         ip("::ffff:10.0.0.2"),
         ip("fe80::1"),
     ]));
-    (gateway, 0..9u32, 1..3u16).prop_map(|(gateway, oif, weight)| Hop { gateway, oif, weight })
+    (gateway, 0..11u32, 1..3u16).prop_map(|(gateway, oif, weight)| Hop { gateway, oif, weight })
 }
 
 fn hops() -> impl Strategy<Value = Hops> {
@@ -207,21 +274,38 @@ fn address() -> impl Strategy<Value = Address> {
         "fd00:1::1/64",
         "fe80::5/64",
     ]);
-    (1..8u32, text).prop_map(|(ifindex, text)| Address { ifindex, address: net(text) })
+    (1..9u32, text).prop_map(|(ifindex, text)| Address { ifindex, address: net(text) })
 }
 
-fn mac_entry() -> impl Strategy<Value = MacEntry> {
-    (1..4u8, prop::sample::select(vec!["10.0.0.2", "10.0.0.3"])).prop_map(|(last, vtep)| MacEntry {
-        ifindex: VXLAN,
+fn mac_entry(ifindex: u32) -> impl Strategy<Value = MacEntry> {
+    let vtep = prop::sample::select(vec!["10.0.0.2", "10.0.0.3"]);
+    (1..4u8, vtep, prop::bool::weighted(0.1)).prop_map(move |(last, vtep, sticky)| MacEntry {
+        ifindex,
         mac: mac(last),
         vtep: ip(vtep),
+        sticky,
     })
+}
+
+fn fdb_entry() -> impl Strategy<Value = FdbEntry> {
+    (1..4u8, prop::sample::select(vec![L2_VXLAN, L2_VXLAN, TAP])).prop_map(|(last, port)| FdbEntry {
+        bridge: SVI,
+        port,
+        mac: mac(last),
+        dynamic: true,
+    })
+}
+
+fn flood_entry() -> impl Strategy<Value = FloodEntry> {
+    let vtep = prop::sample::select(vec!["10.0.0.2", "10.0.0.3", "fd00::2"]);
+    (prop::sample::select(vec![VXLAN, L2_VXLAN, L2_VXLAN]), vtep)
+        .prop_map(|(ifindex, vtep)| FloodEntry { ifindex, vtep: ip(vtep) })
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => prop::sample::select(links()).prop_map(|link| Step::Kernel(Message::NewLink(Box::new(link)))),
-        1 => (1..8u32).prop_map(|index| Step::Kernel(Message::DelLink(index))),
+        1 => (1..11u32).prop_map(|index| Step::Kernel(Message::DelLink(index))),
         3 => address().prop_map(|address| Step::Kernel(Message::NewAddress(address))),
         1 => address().prop_map(|address| Step::Kernel(Message::DelAddress(address))),
         4 => neighbor().prop_map(|neighbor| Step::Kernel(Message::NewNeighbor(neighbor))),
@@ -230,8 +314,15 @@ fn step() -> impl Strategy<Value = Step> {
         2 => route().prop_map(|route| Step::Fpm(Message::DelRoute(route))),
         6 => object().prop_map(|object| Step::Fpm(Message::NewNextHop(object))),
         1 => (1..6u32).prop_map(|id| Step::Fpm(Message::DelNextHop(id))),
-        2 => mac_entry().prop_map(|entry| Step::Fpm(Message::NewMac(entry))),
-        1 => mac_entry().prop_map(|entry| Step::Fpm(Message::DelMac(entry))),
+        2 => mac_entry(VXLAN).prop_map(|entry| Step::Fpm(Message::NewMac(entry))),
+        1 => mac_entry(VXLAN).prop_map(|entry| Step::Fpm(Message::DelMac(entry))),
+        4 => mac_entry(L2_VXLAN).prop_map(|entry| Step::Kernel(Message::NewMac(entry))),
+        1 => mac_entry(L2_VXLAN).prop_map(|entry| Step::Kernel(Message::DelMac(entry))),
+        4 => fdb_entry().prop_map(|entry| Step::Kernel(Message::NewFdb(entry))),
+        1 => fdb_entry().prop_map(|entry| Step::Kernel(Message::DelFdb(entry))),
+        3 => flood_entry().prop_map(|entry| Step::Kernel(Message::NewFlood(entry))),
+        1 => flood_entry().prop_map(|entry| Step::Kernel(Message::DelFlood(entry))),
+        2 => (1..4u8, any::<bool>()).prop_map(|(last, here)| Step::Learn((110, mac(last)), here)),
         2 => (0..4usize).prop_map(Step::Topology),
         1 => Just(Step::Resync),
         1 => (0..3u32, prop::collection::btree_set(0..8usize, 0..4)).prop_map(|(shift, lost)| Step::Restart(shift, lost)),
@@ -240,9 +331,22 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn learned(at: (u32, Mac), port: Option<PortId>) -> Learned {
+    Learned { instance: 1, macs: vec![(at, port)], ..Learned::default() }
+}
+
+/// Carries out a flush, and tells the resolver what the dataplane then has to say.
+fn settle(resolver: &mut Resolver, fib: &mut Fib) {
+    for at in fib.apply(resolver.flush()) {
+        resolver.learned(&learned(at, None));
+    }
+}
+
 fn run(steps: Vec<Step>) -> (World, Fib) {
     let (mut resolver, mut world, mut fib) = (Resolver::default(), World::default(), Fib::default());
     resolver.session(true);
+    resolver.learning();
+    resolver.learned(&Learned { instance: 1, complete: true, ..Learned::default() });
     for step in steps {
         match step {
             Step::Kernel(message) => {
@@ -250,12 +354,25 @@ fn run(steps: Vec<Step>) -> (World, Fib) {
                 resolver.kernel(message);
             }
             Step::Fpm(message) => {
-                world.apply(message.clone());
+                world.apply_fpm(message.clone());
                 resolver.fpm(message);
             }
             Step::Topology(variant) => {
-                world.topology = topology(variant);
+                // Tables of an L2VNI that is another one now are gone in the dataplane, too.
+                settle(&mut resolver, &mut fib);
+                let old = std::mem::replace(&mut world.topology, topology(variant));
+                let same = |vni| {
+                    let id = |of: &Topology| of.l2vnis.get(&vni).map(|of: &L2Vni| of.id);
+                    id(&old) == id(&world.topology)
+                };
+                fib.macs.retain(|(vni, _), _| same(*vni));
+                fib.floods.retain(|vni, _| same(*vni));
                 resolver.topology(topology(variant));
+                settle(&mut resolver, &mut fib);
+            }
+            Step::Learn(at, here) => {
+                fib.learn(at, here);
+                resolver.learned(&learned(at, here.then_some(5)));
             }
             Step::Resync => resolver.snapshot(Snapshot(world.resync())),
             Step::Restart(shift, lost) => {
@@ -263,19 +380,20 @@ fn run(steps: Vec<Step>) -> (World, Fib) {
                 world.restart(shift * 100, &lost);
                 for message in world.replay() {
                     resolver.fpm(message);
-                    fib.apply(resolver.flush());
+                    settle(&mut resolver, &mut fib);
                 }
                 resolver.sweep();
             }
             Step::Session => {
                 resolver.session(true);
-                fib = Fib::default();
+                fib = Fib { local: std::mem::take(&mut fib.local), ..Fib::default() };
             }
-            Step::Flush => fib.apply(resolver.flush()),
+            Step::Flush => settle(&mut resolver, &mut fib),
         }
     }
-    fib.apply(resolver.flush());
-    assert!(resolver.flush().is_empty(), "a second flush has nothing left to say");
+    settle(&mut resolver, &mut fib);
+    settle(&mut resolver, &mut fib);
+    assert!(resolver.flush().is_empty(), "another flush has nothing left to say");
     (world, fib)
 }
 
@@ -285,7 +403,12 @@ proptest! {
     fn any_order_of_events_converges_to_what_the_oracle_says(steps in prop::collection::vec(step(), 1..120)) {
         let (world, fib) = run(steps);
         prop_assert_eq!(fib.resolved(), world.routes());
-        prop_assert_eq!(fib.neighbors, world.neighbors());
+        prop_assert_eq!(&fib.neighbors, &world.neighbors());
+        prop_assert_eq!(&fib.floods, &world.floods());
+        // Where the dataplane has had the last word, it has its own entry.
+        let mut macs = world.macs();
+        macs.retain(|at, _| !fib.local.contains(at));
+        prop_assert_eq!(fib.macs, macs);
     }
 }
 
@@ -294,7 +417,7 @@ fn converged() -> (Resolver, Fib) {
     let (mut resolver, mut fib) = (Resolver::default(), Fib::default());
     resolver.session(true);
     resolver.topology(topology(2));
-    for link in links().into_iter().take(6) {
+    for link in links().into_iter().take(6).chain(links().into_iter().skip(9).take(3)) {
         resolver.kernel(Message::NewLink(Box::new(link)));
     }
     replay(&mut resolver, 0, 1000);
@@ -329,8 +452,14 @@ fn replay(resolver: &mut Resolver, shift: u32, count: u32) {
 fn a_router_mac_that_comes_late_changes_the_group_and_no_prefix() {
     let (mut resolver, mut fib) = converged();
     let state = 0x40;
-    let neighbor =
-        LinkNeighbor { ifindex: BRIDGE, address: ip("10.0.0.2"), mac: Some(mac(2)), state, flags: 0x10 };
+    let neighbor = LinkNeighbor {
+        ifindex: BRIDGE,
+        address: ip("10.0.0.2"),
+        mac: Some(mac(2)),
+        state,
+        flags: 0x10,
+        protocol: 0,
+    };
     resolver.kernel(Message::NewNeighbor(neighbor));
     let delta = resolver.flush();
     assert_eq!((delta.groups.len(), delta.routes.len()), (1, 0));
@@ -349,6 +478,7 @@ fn a_router_mac_stays_in_use_when_zebra_takes_it_away_too_early() {
         mac: Some(mac(last)),
         state: 0x40,
         flags: 0x10,
+        protocol: 0,
     };
     let router_mac = |resolver: &mut Resolver, fib: &mut Fib| {
         fib.apply(resolver.flush());
@@ -433,4 +563,105 @@ fn batches_carry_everything_in_order() {
     assert_eq!(batches.iter().map(|batch| batch.sequence).collect::<Vec<_>>(), [1, 2, 3, 4]);
     assert_eq!(batches.iter().map(|batch| batch.routes4.len()).sum::<usize>(), 1001);
     assert!(batches[0].groups.len() == 2 && batches[1..].iter().all(|batch| batch.groups.is_empty()));
+}
+
+fn fdb(last: u8, port: u32) -> Message {
+    Message::NewFdb(FdbEntry { bridge: SVI, port, mac: mac(last), dynamic: true })
+}
+
+fn behind(last: u8, vtep: &str, sticky: bool) -> Message {
+    Message::NewMac(MacEntry { ifindex: L2_VXLAN, mac: mac(last), vtep: ip(vtep), sticky })
+}
+
+/// As [`converged`], and the dataplane has said that it has learned nothing.
+fn bridged() -> Resolver {
+    let (mut resolver, _) = converged();
+    resolver.learning();
+    resolver.learned(&Learned { instance: 1, complete: true, ..Learned::default() });
+    resolver
+}
+
+#[test]
+fn the_kernels_word_is_always_passed_on_when_the_dataplane_has_learned_otherwise() {
+    let mut resolver = bridged();
+    let vtep = ip("10.0.0.2");
+    let remote = |sticky| vec![(110, mac(1), Some(RemoteMac { vtep, sticky }))];
+    let mut said = |messages: Vec<Message>| {
+        messages.into_iter().for_each(|message| resolver.kernel(message));
+        resolver.flush().macs
+    };
+    assert_eq!(said(vec![fdb(1, L2_VXLAN), behind(1, "10.0.0.2", false)]), remote(false));
+    assert_eq!(said(vec![fdb(1, L2_VXLAN), behind(1, "10.0.0.2", false)]), [], "nothing new");
+    resolver.learned(&learned((110, mac(1)), Some(5)));
+    assert_eq!(resolver.flush().macs, [], "the dataplane knows better now");
+    resolver.session(true);
+    assert_eq!(resolver.flush().macs, [], "also in another session");
+    // zebra refuses: the same that was sent before is sent again, and once only.
+    resolver.kernel(fdb(1, L2_VXLAN));
+    assert_eq!(resolver.flush().macs, remote(false));
+    resolver.kernel(Message::NewAddress(Address { ifindex: SVI, address: net("10.1.0.1/24") }));
+    assert_eq!(resolver.flush().macs, []);
+    resolver.learned(&learned((110, mac(1)), None));
+    assert_eq!(resolver.flush().macs, []);
+    // Refused while there is no session, it is said in the next.
+    resolver.learned(&learned((110, mac(1)), Some(5)));
+    resolver.session(false);
+    resolver.kernel(fdb(1, L2_VXLAN));
+    assert_eq!(resolver.flush().macs, []);
+    resolver.session(true);
+    assert_eq!(resolver.flush().macs, remote(false));
+    // What is sticky is never left to the dataplane, and never written.
+    resolver.learned(&learned((110, mac(1)), None));
+    resolver.kernel(behind(1, "10.0.0.2", true));
+    assert_eq!(resolver.flush().macs, remote(true));
+    let devices = links().into_iter().skip(9).take(3).map(|link| Message::NewLink(Box::new(link)));
+    let all = devices.chain([fdb(1, L2_VXLAN), behind(1, "10.0.0.2", true)]).collect();
+    resolver.snapshot(Snapshot(all));
+    resolver.flush();
+    resolver.learned(&learned((110, mac(1)), Some(5)));
+    assert_eq!(resolver.flush().macs, remote(true));
+    assert_eq!(resolver.writes(), []);
+    resolver.learned(&learned((110, mac(2)), Some(5)));
+    resolver.flush();
+    assert_eq!(resolver.writes(), [Write::SetMac { port: TAP, mac: mac(2) }], "another one is written");
+}
+
+#[test]
+fn hosts_of_a_bridge_domain_are_no_router_macs() {
+    let mut resolver = bridged();
+    let neighbor = |ifindex, address, last| {
+        let (address, mac) = (ip(address), Some(mac(last)));
+        Message::NewNeighbor(LinkNeighbor { ifindex, address, mac, state: 0x40, flags: 0x10, protocol: 11 })
+    };
+    resolver.kernel(behind(2, "10.0.0.2", false));
+    resolver.kernel(neighbor(SVI, "10.1.0.22", 2));
+    assert!(!resolver.has_router_macs(), "a host behind a VTEP");
+    resolver.kernel(neighbor(BRIDGE, "10.0.0.2", 7));
+    assert!(resolver.has_router_macs());
+}
+
+#[test]
+fn an_svi_is_a_port() {
+    let mut resolver = bridged();
+    resolver.kernel(Message::NewAddress(Address { ifindex: SVI, address: net("10.1.0.1/24") }));
+    let hop = Hop { gateway: Some(ip("10.1.0.7")), oif: SVI, weight: 1 };
+    let hops = Hops::Inline(Box::new([hop]));
+    let prefix = net("10.77.0.0/24");
+    resolver.fpm(Message::NewRoute(Route {
+        table: 1001,
+        prefix,
+        protocol: 196,
+        kind: RouteKind::Unicast,
+        hops,
+    }));
+    let mut fib = Fib::default();
+    resolver.session(true);
+    fib.apply(resolver.flush());
+    let only =
+        |prefix: &str| fib.resolved()[&(1, net(prefix))].iter().map(|path| path.kind).collect::<Vec<_>>();
+    assert_eq!(only("10.1.0.1/32"), [PathKind::Local]);
+    assert_eq!(only("10.1.0.0/24"), [PathKind::Connected { port: SVI_PORT }]);
+    assert_eq!(only("10.77.0.0/24"), [PathKind::Adjacent { port: SVI_PORT, gateway: ip("10.1.0.7") }]);
+    let unresolved: Vec<_> = resolver.upkeep().collect();
+    assert!(unresolved.contains(&(SVI, ip("10.1.0.7"), true)), "the kernel is to ask for it: {unresolved:?}");
 }

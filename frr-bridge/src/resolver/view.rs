@@ -5,18 +5,29 @@ use ipnet::IpNet;
 
 use super::Key;
 use super::kernel::Kernel;
-use crate::netlink::{Kind, TABLE_MAIN};
+use crate::netlink::{Kind, Link, TABLE_MAIN};
 use crate::topology::{PortId, Topology, VrfId};
 
 /// Where an interface leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Egress {
-    /// The shadow of a port.
+    /// The shadow of a routed port, or the bridge of an L2VNI.
     Port(PortId),
     /// The bridge of an L3VNI, and its VXLAN device's index.
     Vni { vni: u32, vxlan: u32 },
     /// Some other device of the router namespace.
     Other,
+}
+
+/// The devices of an L2VNI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Domain {
+    /// The identifier of its SVI.
+    pub(super) svi: PortId,
+    /// Its bridge: the SVI itself.
+    pub(super) bridge: u32,
+    /// Its VXLAN device, once that is a port of the bridge.
+    pub(super) vxlan: Option<u32>,
 }
 
 /// Topology and kernel, brought together: what tables, interfaces and addresses mean.
@@ -25,6 +36,14 @@ pub(super) struct View {
     pub(super) tables: HashMap<u32, VrfId>,
     egress: HashMap<u32, Egress>,
     shadows: HashMap<PortId, u32>,
+    /// L2VNIs whose bridge is there.
+    pub(super) domains: HashMap<u32, Domain>,
+    /// The L2VNI of a bridge or VXLAN device.
+    vnis: HashMap<u32, u32>,
+    /// Bridged ports' shadows: port and L2VNI, by interface index.
+    pub(super) bridged: HashMap<u32, (PortId, u32)>,
+    /// Of these, by L2VNI and port, those that are up and in their bridge.
+    bridge_ports: HashMap<(u32, PortId), u32>,
     /// Local and connected prefixes.
     pub(super) own: HashMap<(u32, IpNet), Key>,
 }
@@ -39,10 +58,26 @@ impl View {
             {
                 view.tables.insert(table, vrf);
             }
-            let egress = topology.ports.get(&link.name).map_or(Egress::Other, |port| {
-                view.shadows.insert(port.id, link.index);
-                Egress::Port(port.id)
-            });
+            let egress = match topology.ports.get(&link.name) {
+                Some(port) => match port.l2vni {
+                    Some(vni) => {
+                        view.bridged.insert(link.index, (port.id, vni));
+                        Egress::Other
+                    }
+                    None => Egress::Port(port.id),
+                },
+                None => match l2vni(topology, link) {
+                    Some((vni, svi)) => {
+                        view.vnis.insert(link.index, vni);
+                        view.domains.insert(vni, Domain { svi, bridge: link.index, vxlan: None });
+                        Egress::Port(svi)
+                    }
+                    None => Egress::Other,
+                },
+            };
+            if let Egress::Port(port) = egress {
+                view.shadows.insert(port, link.index);
+            }
             view.egress.insert(link.index, egress);
         }
         for link in kernel.links.values() {
@@ -53,6 +88,7 @@ impl View {
                 view.egress.insert(link.master, Egress::Vni { vni: vxlan.vni, vxlan: link.index });
             }
         }
+        view.fill_domains(kernel);
         for address in &kernel.addresses {
             if is_host_only(address.address.addr()) {
                 continue;
@@ -66,6 +102,29 @@ impl View {
             }
         }
         view
+    }
+
+    fn fill_domains(&mut self, kernel: &Kernel) {
+        for link in kernel.links.values() {
+            if let Kind::Vxlan(vxlan) = link.kind
+                && let Some(domain) = self.domains.get_mut(&vxlan.vni)
+                && domain.bridge == link.master
+            {
+                // Two of a VNI cannot be; but events may tell of the new one before they tell that the old one is gone.
+                domain.vxlan = domain.vxlan.max(Some(link.index));
+            }
+        }
+        for (&vni, domain) in &self.domains {
+            self.vnis.extend(domain.vxlan.map(|vxlan| (vxlan, vni)));
+        }
+        for (&index, &(port, vni)) in &self.bridged {
+            if let Some(link) = kernel.links.get(&index)
+                && let Some(domain) = self.domains.get(&vni)
+                && (link.up, link.master) == (true, domain.bridge)
+            {
+                self.bridge_ports.insert((vni, port), index);
+            }
+        }
     }
 
     /// Local wins over connected, and the lower port over the higher, whatever the order.
@@ -100,9 +159,28 @@ impl View {
         self.shadows.get(&port).copied()
     }
 
+    /// The L2VNI that a bridge or a VXLAN device is of.
+    pub(super) fn l2vni(&self, ifindex: u32) -> Option<u32> {
+        self.vnis.get(&ifindex).copied()
+    }
+
+    /// The interface index of a port of an L2VNI, once it can take an FDB entry.
+    pub(super) fn bridge_port(&self, vni: u32, port: PortId) -> Option<u32> {
+        self.bridge_ports.get(&(vni, port)).copied()
+    }
+
     pub(super) fn same_egress(&self, other: &Self) -> bool {
         self.egress == other.egress
     }
+}
+
+/// The L2VNI whose bridge a device is, and its SVI's identifier.
+fn l2vni(topology: &Topology, link: &Link) -> Option<(u32, PortId)> {
+    if link.kind != Kind::Bridge {
+        return None;
+    }
+    let vni = Topology::vni_of_bridge(&link.name)?;
+    Some((vni, topology.l2vnis.get(&vni)?.id))
 }
 
 /// The table of the VRF that an interface is in, directly or by its bridge; of the VRF device itself, its own.

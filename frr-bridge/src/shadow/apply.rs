@@ -12,8 +12,8 @@ use rtnetlink::{Handle, IpVersion, LinkBridge, LinkBridgePort, LinkUnspec, LinkV
 use tokio::sync::{Notify, watch};
 
 use super::plan::{Action, Change, Current, plan};
-use super::sysctl;
-use crate::netlink;
+use super::sysctl::{self, Role};
+use crate::netlink::{self, Dump};
 use crate::topology::Topology;
 
 /// Looks and steps until nothing is left to do: creation, then settings, then what a change of VRF took away.
@@ -24,6 +24,8 @@ const NEW_INSTANCE_GRACE: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(5);
 /// Changes come in bursts; one look serves them all.
 const DEBOUNCE: Duration = Duration::from_millis(20);
+/// Ageing time of a bridge in hundredths of a second: 463 days, about the longest there is.
+const NEVER: u32 = 4_000_000_000;
 
 /// Keeps the router namespace equal to the topology.
 #[derive(Debug)]
@@ -31,8 +33,8 @@ pub struct Shadow {
     handle: Handle,
     instance: Option<(u64, Instant)>,
     former_vteps: BTreeSet<IpAddr>,
-    /// Devices whose sysctls were looked at, by index.
-    tuned: BTreeSet<u32>,
+    /// Devices whose sysctls were looked at, by index, and as what.
+    tuned: BTreeMap<u32, Role>,
     /// What failed in the last round, so that the log says it once.
     failing: BTreeMap<String, String>,
 }
@@ -50,7 +52,7 @@ impl Shadow {
             handle,
             instance: None,
             former_vteps: BTreeSet::new(),
-            tuned: BTreeSet::new(),
+            tuned: BTreeMap::new(),
             failing: BTreeMap::new(),
         }
     }
@@ -65,7 +67,7 @@ impl Shadow {
         let may_remove = !topology.is_empty() || known_for >= NEW_INSTANCE_GRACE;
         let mut failing = BTreeMap::new();
         for _ in 0..MAX_PASSES {
-            let dump = match tokio::task::block_in_place(|| netlink::dump(false)) {
+            let dump = match tokio::task::block_in_place(|| netlink::dump(Dump::Devices)) {
                 Ok(dump) => dump,
                 Err(error) => {
                     tracing::warn!(%error, "cannot look at the router namespace");
@@ -109,15 +111,21 @@ impl Shadow {
     }
 
     fn tune(&mut self, topology: &Topology, current: &Current) {
-        for name in topology.ports.keys().chain(topology.vrfs.keys()) {
-            if let Some(link) = current.links.get(name)
-                && self.tuned.insert(link.index)
+        let routed = topology.ports.iter().filter(|(_, port)| port.l2vni.is_none()).map(|(name, _)| name);
+        let routed = routed.chain(topology.vrfs.keys()).map(|name| (name.clone(), Role::Routed));
+        let svis = topology.l2vnis.iter().map(|(&vni, of)| {
+            let role = if of.vrf.is_empty() { Role::Overlay } else { Role::Svi };
+            (Topology::bridge_name(vni), role)
+        });
+        for (name, role) in routed.chain(svis) {
+            if let Some(link) = current.links.get(&name)
+                && self.tuned.insert(link.index, role) != Some(role)
             {
-                sysctl::set_device(name);
+                sysctl::set_device(&name, role);
             }
         }
         let there: BTreeSet<u32> = current.links.values().map(|link| link.index).collect();
-        self.tuned.retain(|index| there.contains(index));
+        self.tuned.retain(|index, _| there.contains(index));
     }
 
     async fn carry_out(&self, action: Action) -> Result<(), rtnetlink::Error> {
@@ -127,7 +135,15 @@ impl Shadow {
                 links.add(LinkVrf::new(&name, table).build()).execute().await
             }
             Action::CreateBridge { name, mac } => {
-                links.add(LinkBridge::new(&name).address(mac.0.to_vec()).build()).execute().await
+                let bridge = LinkBridge::new(&name)
+                    .address(mac.0.to_vec())
+                    // The dataplane ages what it has learned; what the control plane has said does not age at all.
+                    .ageing_time(NEVER)
+                    // Every FDB entry would be there twice, without a VLAN and in this one.
+                    .vlan_default_pvid(0)
+                    // What the kernel multicasts goes to every port, whoever has asked for it.
+                    .mcast_snooping(false);
+                links.add(bridge.build()).execute().await
             }
             Action::CreateVxlan { name, vni, local, port } => {
                 let device = LinkVxlan::new(&name, vni).port(port).learning(false);
@@ -159,6 +175,9 @@ impl Shadow {
                         let message = LinkBridgePort::new(index)
                             .learning(port.learning)
                             .neigh_suppress(port.neigh_suppress)
+                            .flood(port.flood)
+                            .mcast_flood(port.mcast_flood)
+                            .bcast_flood(port.bcast_flood)
                             .build();
                         return links.set_port(message).execute().await;
                     }

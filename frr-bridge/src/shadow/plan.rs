@@ -5,12 +5,21 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::netlink::{BridgePort, Kind, Link, Mac, Message, Vxlan};
-use crate::topology::{L3Vni, Port, Topology};
+use crate::topology::{Port, Topology};
 
 /// `ifalias` of the devices we made.
 const MARK: &str = "openpe";
 /// A VRF's table is this plus its identifier, if that is free.
 const FIRST_TABLE: u32 = 1000;
+/// A port of a bridge domain: the dataplane learns and floods. Frames of the kernel's own, an ARP request of the SVI, leave
+/// by it all the same.
+const QUIET: BridgePort = BridgePort {
+    learning: false,
+    neigh_suppress: false,
+    flood: false,
+    mcast_flood: false,
+    bcast_flood: false,
+};
 
 /// The router namespace as it is.
 #[derive(Clone, Debug, Default)]
@@ -51,14 +60,14 @@ pub enum Action {
         /// Its routing table.
         table: u32,
     },
-    /// Make an L3VNI's bridge.
+    /// Make a VNI's bridge.
     CreateBridge {
         /// Its name.
         name: String,
-        /// The router MAC.
+        /// The router MAC, or the SVI's.
         mac: Mac,
     },
-    /// Make an L3VNI's VXLAN device.
+    /// Make a VNI's VXLAN device.
     CreateVxlan {
         /// Its name.
         name: String,
@@ -153,18 +162,58 @@ pub fn plan(
     let mut plan = Plan { current, actions: Vec::new() };
     plan.loopback(topology, former_vteps);
     plan.vrfs(topology);
-    for (&vni, settings) in
-        topology.vnis.iter().filter(|(_, settings)| topology.vrfs.contains_key(&settings.vrf))
-    {
-        plan.vni(vni, settings);
+    for vni in Vni::all(topology) {
+        plan.vni(&vni);
     }
     for (name, port) in &topology.ports {
-        plan.port(name, port);
+        plan.port(name, port, topology);
     }
     if may_remove {
         plan.removals(topology);
     }
     plan.actions
+}
+
+/// What the bridge and the VXLAN device of a VNI shall be.
+struct Vni<'a> {
+    vni: u32,
+    /// Empty is none.
+    vrf: &'a str,
+    vtep: IpAddr,
+    port: u16,
+    mac: Mac,
+    mtu: u32,
+    /// Of the bridge.
+    addresses: Vec<IpNet>,
+    vxlan: BridgePort,
+}
+
+impl<'a> Vni<'a> {
+    /// Of both kinds, but for those that are in a VRF which is not (yet) there.
+    fn all(topology: &'a Topology) -> impl Iterator<Item = Self> {
+        let l3 = topology.vnis.iter().map(|(&vni, of)| Self {
+            vni,
+            vrf: &of.vrf,
+            vtep: of.vtep,
+            port: of.port,
+            mac: of.router_mac,
+            mtu: of.mtu,
+            addresses: Vec::new(),
+            vxlan: BridgePort { learning: false, neigh_suppress: true, ..BridgePort::default() },
+        });
+        let l2 = topology.l2vnis.iter().map(|(&vni, of)| Self {
+            vni,
+            vrf: &of.vrf,
+            vtep: of.vtep,
+            port: of.port,
+            mac: of.mac,
+            mtu: of.mtu,
+            addresses: of.addresses(),
+            vxlan: BridgePort { neigh_suppress: true, ..QUIET },
+        });
+        let l3 = l3.filter(|vni| topology.vrfs.contains_key(vni.vrf));
+        l3.chain(l2.filter(|vni| vni.vrf.is_empty() || topology.vrfs.contains_key(vni.vrf)))
+    }
 }
 
 struct Plan<'a> {
@@ -216,41 +265,38 @@ impl Plan<'_> {
         }
     }
 
-    fn vni(&mut self, vni: u32, settings: &L3Vni) {
-        let (bridge_name, vxlan_name) = (Topology::bridge_name(vni), Topology::vxlan_name(vni));
+    fn vni(&mut self, wanted: &Vni<'_>) {
+        let (bridge_name, vxlan_name) = (Topology::bridge_name(wanted.vni), Topology::vxlan_name(wanted.vni));
         let bridge = self.current.links.get(&bridge_name).filter(|link| link.kind == Kind::Bridge);
-        let vrf = self.current.links.get(&settings.vrf).filter(|link| matches!(link.kind, Kind::Vrf { .. }));
-        match (bridge, vrf) {
-            (None, _) => {
-                self.actions.push(Action::CreateBridge { name: bridge_name, mac: settings.router_mac });
-            }
+        match (bridge, self.vrf(wanted.vrf)) {
+            (None, _) => self.actions.push(Action::CreateBridge { name: bridge_name, mac: wanted.mac }),
             (Some(bridge), Some(vrf)) => {
                 self.mark(bridge);
                 self.set_if(bridge.generates_address, bridge, Change::NoLinkLocal);
-                self.set_if(
-                    bridge.mac != Some(settings.router_mac),
-                    bridge,
-                    Change::Mac(settings.router_mac),
-                );
-                self.set_if(bridge.master != vrf.index, bridge, Change::Master(vrf.index));
+                self.set_if(bridge.mac != Some(wanted.mac), bridge, Change::Mac(wanted.mac));
+                self.set_if(bridge.master != vrf, bridge, Change::Master(vrf));
                 // Without a port the kernel bounds nothing yet; with one it takes no more than the port's.
-                self.mtu(bridge, settings.mtu);
+                self.mtu(bridge, wanted.mtu);
+                // A change of VRF takes IPv6 addresses away.
+                if bridge.master == vrf {
+                    self.addresses(bridge, &wanted.addresses, true);
+                }
                 self.set_if(!bridge.up, bridge, Change::Up);
             }
             (Some(_), None) => {}
         }
         let same = |link: &Link| match link.kind {
             Kind::Vxlan(Vxlan { vni: id, local, port, .. }) => {
-                id == vni && local == Some(settings.vtep) && port == settings.port
+                id == wanted.vni && local == Some(wanted.vtep) && port == wanted.port
             }
             _ => false,
         };
         match self.current.links.get(&vxlan_name) {
             None => self.actions.push(Action::CreateVxlan {
                 name: vxlan_name,
-                vni,
-                local: settings.vtep,
-                port: settings.port,
+                vni: wanted.vni,
+                local: wanted.vtep,
+                port: wanted.port,
             }),
             // Its identity cannot be changed; it is made anew when it is gone.
             Some(link) if !same(link) => {
@@ -260,38 +306,62 @@ impl Plan<'_> {
                 let Some(bridge) = bridge else { return };
                 self.mark(link);
                 self.set_if(link.generates_address, link, Change::NoLinkLocal);
-                self.mtu(link, settings.mtu);
-                self.set_if(link.master != bridge.index, link, Change::Master(bridge.index));
-                let wanted = BridgePort { learning: false, neigh_suppress: true };
-                let differs = link.master == bridge.index && link.bridge_port != Some(wanted);
-                self.set_if(differs, link, Change::BridgePort(wanted));
-                // Up only as the port it shall be: before, it would learn.
-                self.set_if(!link.up && link.bridge_port == Some(wanted), link, Change::Up);
+                self.mtu(link, wanted.mtu);
+                self.bridge_port(link, bridge.index, wanted.vxlan);
             }
         }
     }
 
     /// The TAP itself is the dataplane's: as long as it is not there, there is nothing to do.
-    fn port(&mut self, name: &str, port: &Port) {
+    fn port(&mut self, name: &str, port: &Port, topology: &Topology) {
         let Some(link) = self.current.links.get(name) else { return };
-        let master = if port.vrf.is_empty() {
-            Some(0)
-        } else {
-            let vrf = self.current.links.get(&port.vrf);
-            vrf.filter(|vrf| matches!(vrf.kind, Kind::Vrf { .. })).map(|vrf| vrf.index)
-        };
-        let Some(master) = master else { return };
+        if let Some(vni) = port.l2vni {
+            let bridge = self.current.links.get(&Topology::bridge_name(vni));
+            let bridge =
+                bridge.filter(|link| link.kind == Kind::Bridge && topology.l2vnis.contains_key(&vni));
+            let Some(bridge) = bridge else { return };
+            // An address of the kernel's would be announced to the hosts behind the port.
+            self.set_if(link.generates_address, link, Change::NoLinkLocal);
+            self.mtu(link, port.mtu);
+            self.addresses(link, &[], true);
+            self.bridge_port(link, bridge.index, QUIET);
+            return;
+        }
+        let Some(master) = self.vrf(&port.vrf) else { return };
         // The VRF first: a change of it takes IPv6 addresses away.
         if link.master != master {
             self.set_if(true, link, Change::Master(master));
             return;
         }
         self.mtu(link, port.mtu);
+        self.addresses(link, &port.addresses, false);
+        self.set_if(!link.up, link, Change::Up);
+    }
+
+    /// A VRF device's index, 0 for the default VRF, nothing when it is not there.
+    fn vrf(&self, name: &str) -> Option<u32> {
+        if name.is_empty() {
+            return Some(0);
+        }
+        let vrf = self.current.links.get(name)?;
+        matches!(vrf.kind, Kind::Vrf { .. }).then_some(vrf.index)
+    }
+
+    /// Into a bridge, then its settings, and only then up: before, it would learn.
+    fn bridge_port(&mut self, link: &Link, bridge: u32, wanted: BridgePort) {
+        self.set_if(link.master != bridge, link, Change::Master(bridge));
+        let differs = link.master == bridge && link.bridge_port != Some(wanted);
+        self.set_if(differs, link, Change::BridgePort(wanted));
+        let settled = link.master == bridge && link.bridge_port == Some(wanted);
+        self.set_if(!link.up && settled, link, Change::Up);
+    }
+
+    /// `all`: also link-local addresses, which on other devices are the kernel's own.
+    fn addresses(&mut self, link: &Link, wanted: &[IpNet], all: bool) {
         let none = BTreeSet::new();
         let present = self.current.addresses.get(&link.index).unwrap_or(&none);
-        for &address in present.iter().filter(|address| !port.addresses.contains(address)) {
-            // Link-local addresses are the kernel's own.
-            if !is_link_local(address.addr()) {
+        for &address in present.iter().filter(|address| !wanted.contains(address)) {
+            if all || !is_link_local(address.addr()) {
                 self.actions.push(Action::RemoveAddress {
                     name: link.name.clone(),
                     index: link.index,
@@ -299,10 +369,9 @@ impl Plan<'_> {
                 });
             }
         }
-        for &address in port.addresses.iter().filter(|address| !present.contains(address)) {
+        for &address in wanted.iter().filter(|address| !present.contains(address)) {
             self.actions.push(Action::AddAddress { name: link.name.clone(), index: link.index, address });
         }
-        self.set_if(!link.up, link, Change::Up);
     }
 
     fn removals(&mut self, topology: &Topology) {
@@ -312,6 +381,7 @@ impl Plan<'_> {
                 || topology
                     .vnis
                     .keys()
+                    .chain(topology.l2vnis.keys())
                     .any(|&vni| Topology::bridge_name(vni) == name || Topology::vxlan_name(vni) == name)
         };
         let mut gone: Vec<_> =

@@ -22,6 +22,38 @@ const NAMESPACE: &[(&str, &str)] = &[
     ("net/ipv6/conf/default/accept_ra", "0"),
 ];
 
+/// What a device is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A port or a VRF.
+    Routed,
+    /// The bridge of a bridge domain that is routed.
+    Svi,
+    /// The bridge of a plain layer 2 overlay.
+    Overlay,
+}
+
+/// Of a routed bridge domain, which may have been a plain overlay before.
+const SVI: &[(&str, &str)] = &[
+    ("net/ipv4/conf/{}/forwarding", "1"),
+    ("net/ipv6/conf/{}/forwarding", "1"),
+    ("net/ipv4/conf/{}/arp_ignore", "0"),
+    ("net/ipv4/conf/{}/drop_gratuitous_arp", "0"),
+    ("net/ipv6/conf/{}/drop_unsolicited_na", "0"),
+];
+
+/// Of a plain overlay's bridge, which is in the default VRF for want of another: a host behind it reaches neither the underlay
+/// nor an address of the router.
+const OVERLAY: &[(&str, &str)] = &[
+    ("net/ipv4/conf/{}/forwarding", "0"),
+    ("net/ipv6/conf/{}/forwarding", "0"),
+    // Answer for no address at all.
+    ("net/ipv4/conf/{}/arp_ignore", "8"),
+    // Whoever is there, the dataplane says.
+    ("net/ipv4/conf/{}/drop_gratuitous_arp", "1"),
+    ("net/ipv6/conf/{}/drop_unsolicited_na", "1"),
+];
+
 /// Of a device that was there before the defaults above.
 const DEVICE: &[(&str, &str)] = &[
     ("net/ipv4/conf/{}/rp_filter", "0"),
@@ -38,8 +70,13 @@ pub(super) fn set_namespace() {
 }
 
 /// `name` has been checked to be a device name.
-pub(super) fn set_device(name: &str) {
-    for (key, value) in DEVICE {
+pub(super) fn set_device(name: &str, role: Role) {
+    let of_role = match role {
+        Role::Routed => &[],
+        Role::Svi => SVI,
+        Role::Overlay => OVERLAY,
+    };
+    for (key, value) in DEVICE.iter().chain(of_role) {
         set(&key.replace("{}", name), value);
     }
 }

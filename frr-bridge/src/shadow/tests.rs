@@ -5,8 +5,8 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::netlink::{Kind, Link, Mac, Vxlan};
-use crate::topology::{L3Vni, Port, Topology};
+use crate::netlink::{BridgePort, Kind, Link, Mac, Vxlan};
+use crate::topology::{L2Vni, L3Vni, Port, Topology};
 
 /// A kernel that does what it is told, and refuses what the real one refuses.
 #[derive(Clone, Debug, Default)]
@@ -80,7 +80,7 @@ impl Model {
                         link.master = master;
                         let kind = masters.iter().find(|(index, _)| *index == master).map(|(_, kind)| kind);
                         assert!(master == 0 || kind.is_some(), "no such master");
-                        let port = crate::netlink::BridgePort { learning: true, neigh_suppress: false };
+                        let port = BridgePort::default();
                         link.bridge_port = (kind == Some(&Kind::Bridge)).then_some(port);
                         // A change of VRF takes IPv6 addresses away.
                         if let Some(addresses) = self.current.addresses.get_mut(&index) {
@@ -119,6 +119,18 @@ fn net(text: &str) -> IpNet {
     text.parse().expect("CIDR")
 }
 
+fn nets(texts: BTreeSet<&str>) -> Vec<IpNet> {
+    texts.into_iter().map(net).collect()
+}
+
+const QUIET: BridgePort = BridgePort {
+    learning: false,
+    neigh_suppress: false,
+    flood: false,
+    mcast_flood: false,
+    bcast_flood: false,
+};
+
 fn topology() -> impl Strategy<Value = Topology> {
     let vrfs = prop::collection::btree_map(prop::sample::select(vec!["red", "blue", "green"]), 1..5u32, 0..4);
     let vni = (prop::sample::select(vec!["red", "blue", "missing"]), 1..3u8, 1..4u8, 0..2u32);
@@ -127,30 +139,42 @@ fn topology() -> impl Strategy<Value = Topology> {
         prop::sample::select(vec!["10.1.0.1/24", "fd00::1/64", "10.2.0.1/24"]),
         0..3,
     );
-    let port = (prop::sample::select(vec!["", "red", "blue", "missing"]), 0..3u32, addresses);
+    let bridge = prop::option::of(110..114u32);
+    let port = (prop::sample::select(vec!["", "red", "blue", "missing"]), 0..3u32, addresses.clone(), bridge);
     let ports = prop::collection::btree_map(prop::sample::select(vec!["p0", "p1", "p2"]), port, 0..4);
-    (vrfs, vnis, ports, prop::collection::btree_set(1..4u8, 0..3)).prop_map(|(vrfs, vnis, ports, vteps)| {
-        Topology {
-            instance: 1,
-            vrfs: vrfs.into_iter().map(|(name, id)| (name.to_owned(), id)).collect(),
-            vnis: vnis
-                .into_iter()
-                .map(|(vni, (vrf, vtep, mac, mtu))| {
-                    let vtep = IpAddr::from([10, 0, 0, vtep]);
-                    let router_mac = Mac([2, 0, 0, 0, 0, mac]);
-                    (vni, L3Vni { vrf: vrf.into(), vtep, port: 4789, router_mac, mtu: mtu * 1450 })
-                })
-                .collect(),
-            ports: ports
-                .into_iter()
-                .zip(1..)
-                .map(|((name, (vrf, mtu, addresses)), id)| {
-                    let addresses = addresses.into_iter().map(net).collect();
-                    (name.to_owned(), Port { id, vrf: vrf.into(), mtu: mtu * 1400, addresses })
-                })
-                .collect(),
-            vteps: vteps.into_iter().map(|last| IpAddr::from([10, 0, 0, last])).collect(),
-        }
+    let l2vni = (prop::sample::select(vec!["", "red", "missing"]), 1..3u8, 1..4u8, 0..2u32, addresses);
+    let l2vnis = prop::collection::btree_map(110..113u32, l2vni, 0..4);
+    let vteps = prop::collection::btree_set(1..4u8, 0..3);
+    (vrfs, vnis, l2vnis, ports, vteps).prop_map(|(vrfs, vnis, l2vnis, ports, vteps)| Topology {
+        instance: 1,
+        vrfs: vrfs.into_iter().map(|(name, id)| (name.to_owned(), id)).collect(),
+        vnis: vnis
+            .into_iter()
+            .map(|(vni, (vrf, vtep, mac, mtu))| {
+                let vtep = IpAddr::from([10, 0, 0, vtep]);
+                let router_mac = Mac([2, 0, 0, 0, 0, mac]);
+                (vni, L3Vni { vrf: vrf.into(), vtep, port: 4789, router_mac, mtu: mtu * 1450 })
+            })
+            .collect(),
+        l2vnis: l2vnis
+            .into_iter()
+            .map(|(vni, (vrf, vtep, mac, mtu, gateways))| {
+                let vtep = IpAddr::from([10, 0, 0, vtep]);
+                let gateways = if vrf.is_empty() { Vec::new() } else { nets(gateways) };
+                let (vrf, mac, mtu) = (vrf.into(), Mac([2, 0, 0, 0, 1, mac]), mtu * 1450);
+                (vni, L2Vni { id: vni, vrf, vtep, port: 4789, mac, gateways, mtu })
+            })
+            .collect(),
+        ports: ports
+            .into_iter()
+            .zip(1..)
+            .map(|((name, (vrf, mtu, addresses, l2vni)), id)| {
+                let addresses = if l2vni.is_some() { Vec::new() } else { nets(addresses) };
+                let vrf = if l2vni.is_some() { String::new() } else { vrf.into() };
+                (name.to_owned(), Port { id, vrf, l2vni, mtu: mtu * 1400, addresses })
+            })
+            .collect(),
+        vteps: vteps.into_iter().map(|last| IpAddr::from([10, 0, 0, last])).collect(),
     })
 }
 
@@ -182,17 +206,37 @@ proptest! {
                 prop_assert_eq!(bridge.mac, Some(settings.router_mac));
                 prop_assert_eq!(vxlan.master, bridge.index);
                 prop_assert!(bridge.up && vxlan.up && !bridge.generates_address);
+                let kept = BridgePort { learning: false, neigh_suppress: true, ..BridgePort::default() };
+                prop_assert_eq!(vxlan.bridge_port, Some(kept), "an L3VNI's port is as it always was");
+            }
+            let is_there = |vni: &L2Vni| vni.vrf.is_empty() || topology.vrfs.contains_key(&vni.vrf);
+            for (vni, settings) in topology.l2vnis.iter().filter(|(_, settings)| is_there(settings)) {
+                let (bridge, vxlan) = (&links[&Topology::bridge_name(*vni)], &links[&Topology::vxlan_name(*vni)]);
+                prop_assert_eq!(bridge.master, links.get(&settings.vrf).map_or(0, |vrf| vrf.index));
+                prop_assert_eq!((bridge.mac, vxlan.master), (Some(settings.mac), bridge.index));
+                prop_assert!(bridge.up && vxlan.up && !bridge.generates_address);
+                prop_assert_eq!(vxlan.bridge_port, Some(BridgePort { neigh_suppress: true, ..QUIET }));
+                let addresses = model.current.addresses.get(&bridge.index).cloned().unwrap_or_default();
+                prop_assert_eq!(addresses, settings.addresses().into_iter().collect::<BTreeSet<_>>());
+                prop_assert!(settings.mtu == 0 || bridge.mtu == settings.mtu);
             }
             for name in ["p0", "p1"] {
                 let Some(port) = topology.ports.get(name) else { continue };
-                if port.vrf.is_empty() || topology.vrfs.contains_key(&port.vrf) {
+                if let Some(vni) = port.l2vni {
+                    let Some(settings) = topology.l2vnis.get(&vni) else { continue };
+                    if is_there(settings) {
+                        let bridge = links[&Topology::bridge_name(vni)].index;
+                        prop_assert_eq!((links[name].master, links[name].bridge_port), (bridge, Some(QUIET)));
+                        prop_assert!(links[name].up && !links[name].generates_address);
+                    }
+                } else if port.vrf.is_empty() || topology.vrfs.contains_key(&port.vrf) {
                     let addresses = model.current.addresses.get(&links[name].index).cloned().unwrap_or_default();
                     prop_assert_eq!(addresses, port.addresses.iter().copied().collect::<BTreeSet<_>>());
                     prop_assert!(links[name].up);
                 }
             }
             let ours = links.len() - 4;
-            let vnis = topology.vnis.keys().filter(|vni| links.contains_key(&Topology::bridge_name(**vni))).count();
+            let vnis = topology.vnis.keys().chain(topology.l2vnis.keys()).filter(|vni| links.contains_key(&Topology::bridge_name(**vni))).count();
             prop_assert_eq!(ours, topology.vrfs.len() + 2 * vnis);
         }
     }

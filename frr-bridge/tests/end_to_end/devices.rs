@@ -7,7 +7,8 @@ use std::process::Command;
 use crate::common::standin::StandIn;
 use crate::common::{Namespace, bridge, eventually, frr, sh, vtysh};
 use dataplane_api::v1::{
-    Health, L3VniSpec, L3VniState, PortSpec, PortState, TopologyState, VrfSpec, VrfState,
+    BridgePortSpec, Health, L2VniSpec, L2VniState, L3VniSpec, L3VniState, PortSpec, PortState, TopologyState,
+    VrfSpec, VrfState,
 };
 
 /// Set for the copy of this test inside of user-mode Linux: where to write the outcome.
@@ -84,18 +85,43 @@ fn topology(red: u32, with_vni: bool) -> TopologyState {
         mtu: 1450,
         ..Default::default()
     };
+    let l2vni = |vni, id, vtep: &[u8], gateways: &[&str]| L2VniState {
+        spec: Some(L2VniSpec {
+            vni,
+            vrf: "red".into(),
+            vtep_address: vtep.to_vec().into(),
+            mac: vec![0, 0xf3, 0, 0, 0, 0x6f].into(),
+            gateway_addresses: gateways.iter().map(ToString::to_string).collect(),
+            ..Default::default()
+        }),
+        health: Health::Up.into(),
+        mtu: 1430,
+        id,
+        ..Default::default()
+    };
+    let ipv6 = "fd00:64::1".parse::<std::net::Ipv6Addr>().expect("address").octets();
+    let l2vnis = [
+        l2vni(110, 20, &[10, 0, 0, 1], &["10.110.0.1/24", "fd00:110::1/64"]),
+        l2vni(120, 21, &ipv6, &["10.120.0.1/24"]),
+    ];
+    let bridged = |mut port: PortState| {
+        port.spec.as_mut().expect("set").bridge = Some(BridgePortSpec { l2vni: 110, ..Default::default() });
+        port
+    };
     let vrf = VrfState { spec: Some(VrfSpec { name: "red".into() }), id: red, ..Default::default() };
     TopologyState {
         ports: [
             Some(port(1, "uplink", "", &["192.168.1.1/24"])),
             with_vni.then(|| port(2, "pe-e-100", "red", &["10.1.0.1/24", "fd00:1::1/64"])),
+            with_vni.then(|| bridged(port(3, "pe-e-110", "", &[]))),
         ]
         .into_iter()
         .flatten()
         .collect(),
         vrfs: with_vni.then_some(vrf).into_iter().collect(),
         l3vnis: with_vni.then_some(vni).into_iter().collect(),
-        vtep_addresses: vec![vec![10, 0, 0, 1].into()],
+        l2vnis: if with_vni { l2vnis.into() } else { Vec::new() },
+        vtep_addresses: vec![vec![10, 0, 0, 1].into(), ipv6.to_vec().into()],
         ..Default::default()
     }
 }
@@ -106,6 +132,7 @@ vrf red
  ip route 10.9.0.0/24 10.1.0.7
  ip route 10.2.0.0/24 10.0.0.2 br-pe-100 onlink
  ip route 10.8.0.0/24 blackhole
+ ip route 10.111.0.0/24 10.110.0.7
  ipv6 route fd00:9::/64 fd00:1::7
 exit-vrf
 ";
@@ -118,6 +145,14 @@ fn expected(red: u32) -> String {
         "vrf 0 192.168.1.1/32 local",
         "vrf RED 10.1.0.0/24 connected port 2",
         "vrf RED 10.1.0.1/32 local",
+        "vrf 0 fd00:64::1/128 local",
+        "vrf RED 10.110.0.0/24 connected port 20",
+        "vrf RED 10.110.0.1/32 local",
+        "vrf RED 10.111.0.0/24 via 10.110.0.7 port 20",
+        "vrf RED 10.120.0.0/24 connected port 21",
+        "vrf RED 10.120.0.1/32 local",
+        "vrf RED fd00:110::/64 connected port 20",
+        "vrf RED fd00:110::1/128 local",
         "vrf RED 10.2.0.0/24 vxlan 100 to 10.0.0.2 mac 02:00:00:00:01:02",
         "vrf RED 10.8.0.0/24 drop",
         "vrf RED 10.9.0.0/24 via 10.1.0.7 port 2",
@@ -151,7 +186,7 @@ fn an_l3vni_gets_its_devices_and_its_routes() {
     }
     let router = Namespace::new("vrf");
     router.sh(
-        "for i in uplink pe-e-100; do ip link add $i type veth peer name w-$i; ip link set w-$i up; done",
+        "for i in uplink pe-e-100 pe-e-110; do ip link add $i type veth peer name w-$i; ip link set w-$i up; done",
     );
     let directory = tempfile::tempdir().expect("directory");
     // A socket on user-mode Linux's host file system would be the host's.
@@ -176,6 +211,55 @@ fn an_l3vni_gets_its_devices_and_its_routes() {
 
     let details =
         router.sh("ip -d link show; ip rule; ip -6 rule; ip -4 addr show lo; ip -6 addr show br-pe-100");
+    let svi = router.sh("ip -d addr show br-pe-110; ip -d -o link show vni110; ip -d -o link show pe-e-110");
+    let vxlan6 = router.sh("ip -d link show vni120");
+    for (text, needle) in [
+        (&svi, "link/ether 00:f3:00:00:00:6f"),
+        (&svi, "master red"),
+        (&svi, "mtu 1430"),
+        (&svi, "addrgenmode none"),
+        (&svi, "inet 10.110.0.1/24"),
+        (&svi, "inet6 fd00:110::1/64 scope global nodad"),
+        (&svi, "inet6 fe80::2f3:ff:fe00:6f/64 scope link nodad"),
+        (&svi, "ageing_time 4000000000"),
+        (&svi, "vlan_default_pvid 0"),
+        (&vxlan6, "local fd00:64::1"),
+        (&vxlan6, "udp6zerocsumtx udp6zerocsumrx"),
+    ] {
+        assert!(text.contains(needle), "{needle:?} is missing in\n{text}");
+    }
+    for port in svi.lines().filter(|line| line.contains("bridge_slave")) {
+        for needle in ["learning off", " flood off", "mcast_flood off", "bcast_flood off", "addrgenmode none"]
+        {
+            assert!(port.contains(needle), "{needle:?} is missing in\n{port}");
+        }
+    }
+    assert_eq!(svi.matches("bridge_slave").count(), 2, "VXLAN device and port\n{svi}");
+    assert_eq!(svi.matches("neigh_suppress on").count(), 1, "of the VXLAN device only\n{svi}");
+
+    // What the dataplane learns in a bridge domain of a VRF is a neighbour of its SVI, and the SVI asks for others: ARP and ND
+    // leave by a port that floods nothing.
+    dataplane.learn(110, [2, 0, 0, 0, 0, 7], 3, &["10.110.0.7", "fd00:110::7"]);
+    for line in
+        ["neighbor port 20 10.110.0.7 02:00:00:00:00:07", "neighbor port 20 fd00:110::7 02:00:00:00:00:07"]
+    {
+        eventually(line, || {
+            let text = dataplane.text();
+            if text.contains(line) { Ok(()) } else { Err(text) }
+        });
+    }
+    assert_eq!(
+        router.sh("bridge fdb show | grep -c 02:00:00:00:00:07").trim(),
+        "1",
+        "not once more for a VLAN"
+    );
+    for (filter, address) in [("arp", "10.110.0.9"), ("icmp6 and ip6[40] == 135", "fd00:110::9")] {
+        let heard = router.sh(&format!(
+            "timeout 10 tcpdump -c 1 -nn -i w-pe-e-110 \"{filter}\" 2>/dev/null & sleep 1; \
+             ping -c 3 -W 1 -I red {address} >/dev/null || true; wait"
+        ));
+        assert!(heard.contains(address), "nobody asked for {address}: {heard}");
+    }
     for needle in [
         "vrf table 1005",
         "vxlan id 100 local 10.0.0.1",
@@ -244,11 +328,14 @@ fn an_l3vni_gets_its_devices_and_its_routes() {
     );
 
     // The VNI goes, and its devices with it; the default VRF stays. The port's device is the dataplane's to remove.
-    router.sh("ip link del pe-e-100");
+    router.sh("ip link del pe-e-100; ip link del pe-e-110");
     dataplane.set_topology(topology(9, false));
     eventually("the devices are gone", || {
         let links = router.sh("ip -o link");
-        if ["red", "br-pe-100", "vni100"].iter().any(|name| links.contains(&format!(" {name}:"))) {
+        if ["red", "br-pe-100", "vni100", "br-pe-110", "vni110", "vni120"]
+            .iter()
+            .any(|name| links.contains(&format!(" {name}:")))
+        {
             Err(links)
         } else {
             Ok(())

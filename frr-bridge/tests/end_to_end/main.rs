@@ -4,4 +4,5 @@
 mod common;
 mod default_vrf;
 mod devices;
+mod evpn;
 mod many_routes;

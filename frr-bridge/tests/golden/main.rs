@@ -50,7 +50,7 @@ fn kernel(path: &Path) -> Vec<Message> {
 
 /// The recorded node as pe-controller would have described it.
 fn topology() -> Topology {
-    let port = |id, vrf: &str| Port { id, vrf: vrf.into(), mtu: 1500, addresses: Vec::new() };
+    let port = |id, vrf: &str| Port { id, vrf: vrf.into(), l2vni: None, mtu: 1500, addresses: Vec::new() };
     let vni = L3Vni {
         vrf: "red".into(),
         vtep: "10.0.0.1".parse().expect("address"),
@@ -64,6 +64,7 @@ fn topology() -> Topology {
         vrfs: [("red".into(), 1)].into(),
         vnis: [(100, vni)].into(),
         vteps: vec!["10.0.0.1".parse().expect("address")],
+        ..Topology::default()
     }
 }
 

@@ -7,9 +7,9 @@ use std::path::Path;
 use ipnet::IpNet;
 use libfuzzer_sys::fuzz_target;
 use pe_controller::files::{node_config, objects};
-use pe_controller::plan::plan;
+use pe_controller::plan::{Machine, plan};
 use pe_controller::render::frr_config;
-use pe_controller::resolve::InterfaceAddresses;
+use pe_controller::resolve::{FrrVersion, InterfaceAddresses};
 use pe_controller::validate::InForce;
 
 struct NoInterfaces;
@@ -25,7 +25,9 @@ fuzz_target!(|text: &str| {
     let _ = node_config(file, text);
     let Ok(loaded) = objects(file, text) else { return };
     let Ok(node) = node_config(Path::new("node-config.yaml"), "nodeIndex: {index: 1}") else { return };
-    let plan = plan(loaded.objects, &node, "fuzz", &NoInterfaces, &InForce::new());
+    let frr = FrrVersion::newest();
+    let machine = Machine { name: "fuzz", interfaces: &NoInterfaces, frr: Some(&frr) };
+    let plan = plan(loaded.objects, &node, machine, &InForce::default());
     let _ = plan.topology();
     let Some(pe) = &plan.pe else { return };
     let config = frr_config(pe);

@@ -223,7 +223,7 @@ fn typed<T: DeserializeOwned>(value: Value) -> Result<T, FieldError> {
         let field = if path == "." { String::new() } else { path };
         let mut message = error.inner().to_string();
         if let Some(Value::String(text)) = at(&value, error.path())
-            && !field.ends_with("password")
+            && !(field.ends_with("password") || field.ends_with("secret"))
             && !message.contains(text.as_str())
         {
             message = format!("{text:?}: {message}");

@@ -10,13 +10,16 @@ use super::output::{complaints, redact};
 use crate::error::Error;
 use crate::model::ObjectRef;
 use crate::render::{FrrConfig, frr_config};
-use crate::resolve::Pe;
+use crate::resolve::{FrrVersion, Pe};
 
 /// How long frr-reload.py may take: hundreds of VRFs on a slow machine.
 const RELOAD_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long `vtysh -C` may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long vtysh may take to say FRR's version.
+const VERSION_LIMIT: Duration = Duration::from_secs(30);
 
 /// Daemons whose restart loses configuration. mgmtd is there from FRR 10 on.
 const DAEMONS: [&str; 5] = ["zebra", "bgpd", "bfdd", "staticd", "mgmtd"];
@@ -84,6 +87,18 @@ impl Frr {
         let mut path = self.settings.vty_sockets.clone();
         path.extend(&self.settings.pathspace);
         path.join(format!("{daemon}.vty"))
+    }
+
+    /// Its release.
+    ///
+    /// # Errors
+    /// When it does not run, or vtysh cannot be run.
+    pub async fn version(&self) -> Result<FrrVersion, Error> {
+        let output = run(&self.version_command(), VERSION_LIMIT).await?;
+        FrrVersion::from_show_version(&output.text).ok_or_else(|| Error::Version {
+            command: "vtysh".to_owned(),
+            output: output.text.lines().last().unwrap_or("it says nothing").to_owned(),
+        })
     }
 
     /// Brings the configuration of `pe` into FRR. Raw objects that FRR refuses are left out.
@@ -154,6 +169,7 @@ impl Frr {
             return outcome;
         }
         let path = self.config();
+        let before = fs::read_to_string(&path).unwrap_or_default();
         fs::rename(&candidate, &path).map_err(|source| Error::Write { path, source })?;
         let reload = async || {
             let output = run(&self.reload_command(), RELOAD_LIMIT).await?;
@@ -163,6 +179,8 @@ impl Frr {
             // It removes lines one by one and fails at one that went with another, such as a listen range with its
             // peer group. What is left to do then, if anything, a second run does.
             Attempt::Unclear(_) => reload().await,
+            // bgpd takes the end of a BFD profile, which comes after that of BFD, for a wish to have BFD without one.
+            Attempt::Done if loses_bfd_profile(&before, &config.text) => reload().await,
             attempt => Ok(attempt),
         }
     }
@@ -249,7 +267,20 @@ impl Frr {
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)
     }
 
+    fn version_command(&self) -> Vec<String> {
+        let mut argv = self.vtysh();
+        argv.extend(["--vty_socket".to_owned(), text(&self.settings.vty_sockets)]);
+        argv.extend(["-c".to_owned(), "show version".to_owned()]);
+        argv
+    }
+
     fn check_command(&self, candidate: &Path) -> Vec<String> {
+        let mut argv = self.vtysh();
+        argv.extend(["-C".to_owned(), "-f".to_owned(), text(candidate)]);
+        argv
+    }
+
+    fn vtysh(&self) -> Vec<String> {
         let settings = &self.settings;
         let mut argv = settings.prefix.clone();
         argv.push(text(&settings.bindir.join("vtysh")));
@@ -257,7 +288,6 @@ impl Frr {
         if let Some(name) = &settings.pathspace {
             argv.extend(["-N".to_owned(), name.clone()]);
         }
-        argv.extend(["-C".to_owned(), "-f".to_owned(), text(candidate)]);
         argv
     }
 
@@ -279,6 +309,15 @@ impl Frr {
         argv.push(text(&self.config()));
         argv
     }
+}
+
+/// A neighbour has a BFD profile in `before`, and none in `after`.
+fn loses_bfd_profile(before: &str, after: &str) -> bool {
+    fn with_profile(text: &str) -> BTreeSet<&str> {
+        let lines = text.lines().filter_map(|line| line.split_once(" bfd profile "));
+        lines.map(|(neighbor, _)| neighbor.trim()).collect()
+    }
+    !with_profile(before).is_subset(&with_profile(after))
 }
 
 enum Attempt {

@@ -1,24 +1,20 @@
 use std::fmt;
-use std::path::Path;
 
 use serde::{Deserialize, Deserializer, de};
 
 /// Longest name Linux gives a network device, bytes (IFNAMSIZ less its terminator).
 const MAX_DEVICE_NAME: usize = 15;
 
-/// Longest TCP MD5 key the API takes, characters.
-const MAX_PASSWORD: usize = 128;
-
 /// A name, address or route target that does not have the form it must have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{value:?} is no {what}: {rule}")]
 pub struct NameError {
-    what: &'static str,
-    value: String,
-    rule: &'static str,
+    pub(super) what: &'static str,
+    pub(super) value: String,
+    pub(super) rule: &'static str,
 }
 
-/// Implements `Deserialize` by the type's own `FromStr`.
+/// Implements `Deserialize` by the type's own `FromStr`, and `Display`.
 macro_rules! deserialize_from_str {
     ($($name:ident),*) => {$(
         impl<'de> Deserialize<'de> for $name {
@@ -35,7 +31,9 @@ macro_rules! deserialize_from_str {
     )*};
 }
 
-deserialize_from_str!(InterfaceName, NetnsPath, PciAddress, RouteTarget, VrfName);
+pub(super) use deserialize_from_str;
+
+deserialize_from_str!(BridgeName, InterfaceName, ObjectName, PciAddress, RouteTarget, VrfName);
 
 /// Name of a Linux network device: 1 to 15 characters, a letter first, then letters, digits, `.`, `_` and `-`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,6 +73,54 @@ impl std::str::FromStr for VrfName {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         device_name(text, "VRF name", "_-")?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Name of a bridge of the host: 1 to 15 characters, a letter first, then letters, digits, `_` and `-`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BridgeName(String);
+
+impl BridgeName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for BridgeName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        device_name(text, "bridge name", "_-")?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Name of an object, not empty.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName(String);
+
+impl ObjectName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for ObjectName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.is_empty() {
+            return Err(NameError {
+                what: "name of an object",
+                value: String::new(),
+                rule: "it must not be empty",
+            });
+        }
         Ok(Self(text.to_owned()))
     }
 }
@@ -128,33 +174,6 @@ impl std::str::FromStr for PciAddress {
     }
 }
 
-/// Path of a network namespace, e.g. `/run/netns/tenant`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NetnsPath(String);
-
-impl NetnsPath {
-    /// The path as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::str::FromStr for NetnsPath {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        if !Path::new(text).is_absolute() || text.contains('\0') {
-            return Err(NameError {
-                what: "network namespace path",
-                value: text.to_owned(),
-                rule: "it must be an absolute path",
-            });
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
 /// A BGP route target (RFC 4360 section 4, RFC 5668): `ASN:NUMBER` or `A.B.C.D:NUMBER`, in the form FRR prints.
 ///
 /// A two-byte ASN leaves four bytes for the number, a four-byte ASN or an address two.
@@ -194,40 +213,6 @@ impl std::str::FromStr for RouteTarget {
     }
 }
 
-/// A TCP MD5 key (RFC 2385). It is never shown: not by `Debug`, not in an error.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(String);
-
-impl Password {
-    /// The key itself, for FRR's configuration and nothing else.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(hidden)")
-    }
-}
-
-impl<'de> Deserialize<'de> for Password {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Not `String::deserialize`: its message for a number would quote the secret.
-        let value = serde_json::Value::deserialize(deserializer)?;
-        let text = value.as_str().ok_or_else(|| de::Error::custom("must be text: put it in quotes"))?;
-        let length = text.chars().count();
-        if length == 0 || length > MAX_PASSWORD {
-            return Err(de::Error::custom("must have 1 to 128 characters"));
-        }
-        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(de::Error::custom("must not contain blanks or control characters"));
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,6 +235,10 @@ mod tests {
         }
         assert!(err::<VrfName>("a.b").contains("\"a.b\" is no VRF name"));
         assert_eq!(ok::<VrfName>("red-1_x"), "red-1_x");
+        assert_eq!(ok::<BridgeName>("br-tenant_1"), "br-tenant_1");
+        assert!(err::<BridgeName>("br.1").contains("\"br.1\" is no bridge name"));
+        assert_eq!(ok::<ObjectName>("any name at all"), "any name at all");
+        err::<ObjectName>("");
     }
 
     #[test]
@@ -292,17 +281,5 @@ mod tests {
         ] {
             err::<RouteTarget>(bad);
         }
-    }
-
-    #[test]
-    fn passwords_stay_hidden() {
-        let error = serde_json::from_str::<Password>("987654321").unwrap_err().to_string();
-        assert!(error.contains("must be text") && !error.contains("987654321"), "{error}");
-        let error = serde_json::from_str::<Password>("\"se cret\"").unwrap_err().to_string();
-        assert!(!error.contains("cret"), "{error}");
-        let password = serde_json::from_str::<Password>("\"s3cret\"").unwrap();
-        assert_eq!(password.reveal(), "s3cret");
-        assert!(!format!("{password:?}").contains("s3cret"));
-        serde_json::from_str::<Password>(&format!("\"{}\"", "x".repeat(129))).unwrap_err();
     }
 }

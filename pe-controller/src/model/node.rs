@@ -1,7 +1,7 @@
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::InterfaceName;
+use super::{InterfaceName, OvsSocketPath};
 
 /// Which node this is: `node-config.yaml`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -16,6 +16,9 @@ pub struct NodeConfig {
     /// How much is logged; absent leaves it to the command line.
     #[serde(default)]
     pub log_level: Option<LogLevel>,
+    /// Where Open vSwitch's database is reached, for L2VNIs on its bridges.
+    #[serde(default)]
+    pub ovs_socket_path: OvsSocketPath,
 }
 
 /// Where the node's index comes from: a number, or the host part of an interface's address.

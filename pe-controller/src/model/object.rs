@@ -149,7 +149,7 @@ pub enum Reason {
     FrrConfigurationFailed,
     /// The dataplane could not set it up.
     OverlayAttachmentFailed,
-    /// It is well-formed, but this release does not carry it.
+    /// It is well-formed, but this release, or the FRR it works with, does not carry it.
     NotSupported,
 }
 

@@ -2,10 +2,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
+use super::session;
 use super::text::Text;
 use super::{CONNECT_SECONDS, MAXIMUM_PATHS, bfd_profile};
 use crate::model::{AfType, GracefulRestartSpec};
-use crate::resolve::Pe;
+use crate::resolve::{Pe, Session};
 use crate::validate::{Family, Neighbor, Peer, Underlay};
 
 /// FRR's most neighbours on listen ranges; its default is 100.
@@ -27,10 +28,11 @@ pub(super) fn maximum_paths(text: &mut Text) {
     text.line(format_args!("maximum-paths ibgp {MAXIMUM_PATHS}"));
 }
 
-/// The BGP instance of the default VRF: the fabric.
+/// The BGP instance of the default VRF: the fabric, and the host's session without encapsulation.
 pub(super) fn underlay(text: &mut Text, pe: &Pe, underlay: &Underlay, router_id: Ipv4Addr) {
     let sessions: Vec<(&Neighbor, Vec<Family>)> =
         underlay.neighbors.iter().map(|neighbor| (neighbor, families(neighbor, pe))).collect();
+    let passthrough = pe.passthrough.as_ref().map(|passthrough| &passthrough.session);
     text.block(format_args!("router bgp {}", underlay.asn), "exit", |text| {
         instance(text, router_id);
         if let Some(id) = underlay.cluster_id {
@@ -42,6 +44,11 @@ pub(super) fn underlay(text: &mut Text, pe: &Pe, underlay: &Underlay, router_id:
         for (peer, families) in &sessions {
             neighbor(text, peer, families);
         }
+        if let Some(session) = passthrough {
+            for host in session::hosts(session) {
+                session::neighbor(text, host, session);
+            }
+        }
         if sessions.iter().any(|(neighbor, _)| matches!(neighbor.peer, Peer::Range(_))) {
             text.line(format_args!("bgp listen limit {LISTEN_LIMIT}"));
         }
@@ -50,19 +57,23 @@ pub(super) fn underlay(text: &mut Text, pe: &Pe, underlay: &Underlay, router_id:
                 AfType::Ipv4Unicast => pe.vtep4.map(IpAddr::V4),
                 _ => pe.vtep6.map(IpAddr::V6),
             };
-            if vtep.is_none() && active(&sessions, af).next().is_none() {
+            let host = passthrough.and_then(|session| Some((session, host(session, af)?)));
+            if vtep.is_none() && host.is_none() && active(&sessions, af).next().is_none() {
                 continue;
             }
             text.separator();
             text.block(format_args!("address-family {name}"), "exit-address-family", |text| {
-                if let Some(vtep) = vtep {
-                    text.line(format_args!("network {}", IpNet::from(vtep)));
+                for address in vtep.into_iter().chain(host.map(|(_, host)| host)) {
+                    text.line(format_args!("network {}", IpNet::from(address)));
                 }
                 for (neighbor, family) in active(&sessions, af) {
                     activate(text, neighbor, family);
                     if neighbor.internal {
                         text.line(format_args!("neighbor {} next-hop-self force", neighbor.peer));
                     }
+                }
+                if let Some((session, host)) = host {
+                    session::activate(text, host, session::is_internal(session, underlay.asn));
                 }
                 maximum_paths(text);
             });
@@ -82,6 +93,11 @@ pub(super) fn underlay(text: &mut Text, pe: &Pe, underlay: &Underlay, router_id:
         }
     });
     text.separator();
+}
+
+/// The host's end of the link in one family. In the default VRF each session carries the family it runs over.
+fn host(session: &Session, af: AfType) -> Option<IpAddr> {
+    session::hosts(session).find(|host| host.is_ipv4() == (af == AfType::Ipv4Unicast))
 }
 
 fn graceful_restart(text: &mut Text, restart: &GracefulRestartSpec) {
@@ -173,15 +189,17 @@ fn activate(text: &mut Text, neighbor: &Neighbor, family: Family) {
 }
 
 /// The address families of a session: those asked for, else those that the node's objects need. A VTEP pool counts as a
-/// need for EVPN, so that the first L3VNI does not reset the session.
+/// need for EVPN, so that the first VNI does not reset the session.
 fn families(neighbor: &Neighbor, pe: &Pe) -> Vec<Family> {
     if !neighbor.families.is_empty() {
         return neighbor.families.clone();
     }
-    let overlay = !pe.vnis.is_empty() || pe.vtep4.is_some() || pe.vtep6.is_some();
+    let overlay = pe.vtep4.is_some() || pe.vtep6.is_some();
+    let passthrough =
+        |af| pe.passthrough.as_ref().is_some_and(|passthrough| host(&passthrough.session, af).is_some());
     let over_ipv6 = matches!(neighbor.peer, Peer::Address(IpAddr::V6(_)) | Peer::Range(IpNet::V6(_)));
-    let ipv4 = !over_ipv6 || overlay;
-    let ipv6 = over_ipv6 || pe.vtep6.is_some();
+    let ipv4 = !over_ipv6 || overlay || passthrough(AfType::Ipv4Unicast);
+    let ipv6 = over_ipv6 || pe.vtep6.is_some() || passthrough(AfType::Ipv6Unicast);
     [(AfType::Ipv4Unicast, ipv4), (AfType::Ipv6Unicast, ipv6), (AfType::Evpn, overlay)]
         .into_iter()
         .filter(|(_, wanted)| *wanted)

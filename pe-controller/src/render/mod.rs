@@ -5,6 +5,7 @@
 //! of that resets sessions.
 
 mod bgp;
+mod session;
 mod text;
 mod vrf;
 
@@ -88,7 +89,7 @@ pub fn frr_config(pe: &Pe) -> FrrConfig {
         text.separator();
         bgp::underlay(&mut text, pe, underlay, *router_id);
         for vni in &pe.vnis {
-            vrf::bgp(&mut text, vni, underlay.asn, *router_id);
+            vrf::bgp(&mut text, pe, vni, underlay.asn, *router_id);
         }
     }
     let mut raw = Vec::new();

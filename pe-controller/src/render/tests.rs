@@ -1,13 +1,19 @@
 use std::path::Path;
 
 use super::*;
-use crate::{files, resolve, validate};
+use crate::{files, model, resolve, validate};
 
 fn pe(text: &str) -> Pe {
     let loaded = files::objects(Path::new("t.yaml"), text).unwrap();
     assert_eq!(loaded.failures, []);
-    let node = resolve::Node { index: 1, hostname: None };
-    resolve::resolve(&validate::objects(loaded.objects, &validate::InForce::new()), &node).unwrap().0
+    let node = resolve::Node {
+        index: 1,
+        hostname: None,
+        frr: Some(resolve::FrrVersion::newest()),
+        ovsdb: model::OvsSocketPath::default(),
+    };
+    let valid = validate::objects(loaded.objects, &validate::InForce::default());
+    resolve::resolve(&valid, &node).unwrap().pe
 }
 
 const RAW: &str = "

@@ -121,6 +121,13 @@ pub fn router_mac(address: IpAddr, vni: u32) -> [u8; 6] {
     [mac[0] & 0xfc | 0x02, mac[1], mac[2], mac[3], mac[4], mac[5]]
 }
 
+/// The router's MAC in the bridge domain `vni`: `00:f3:`, then `vni` + 1 in four bytes. All nodes share it.
+#[must_use]
+pub fn gateway_mac(vni: u32) -> [u8; 6] {
+    let [a, b, c, d] = vni.wrapping_add(1).to_be_bytes();
+    [0x00, 0xf3, a, b, c, d]
+}
+
 #[cfg(test)]
 mod tests {
     use ipnet::Ipv6Net;
@@ -138,6 +145,8 @@ mod tests {
         assert_eq!(tunnel_endpoint(net("100.65.0.0/24"), 0).unwrap().to_string(), "100.65.0.0");
         assert_eq!(tunnel_endpoint(net("fd00:64::/120"), 1).unwrap().to_string(), "fd00:64::1");
         assert_eq!(router_id("10.0.0.0/24".parse().unwrap(), 1).unwrap().to_string(), "10.0.0.2");
+        assert_eq!(gateway_mac(110), [0x00, 0xf3, 0x00, 0x00, 0x00, 0x6f]);
+        assert_eq!(gateway_mac(0xff_ffff), [0x00, 0xf3, 0x01, 0x00, 0x00, 0x00]);
         for (pool, index, router, host) in [
             ("192.169.10.0/24", 1, "192.169.10.1/24", "192.169.10.3/24"),
             ("192.169.10.0/24", 0, "192.169.10.1/24", "192.169.10.2/24"),

@@ -1,9 +1,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::bridge::{self, BridgeDomain};
 use super::formula::{AddressError, Link, link_addresses, router_id, router_mac, tunnel_endpoint};
+use super::frr::FrrVersion;
 use crate::model::{
-    AddressFamily, Asn, Failure, FieldError, NetnsPath, Object, ObjectRef, RawFrrConfigSpec, Reason,
-    RouteTarget, VrfName,
+    AddressFamily, Asn, Failure, FieldError, NetnsPath, Object, ObjectRef, OvsSocketPath, RawFrrConfigSpec,
+    Reason, RouteTarget, VrfName,
 };
 use crate::validate::{HostSession, L3Vni, RemoteAs, Underlay, Valid};
 
@@ -14,6 +16,10 @@ pub struct Node {
     pub index: u32,
     /// The machine's name, for FRR's prompt and capabilities; none when FRR would not take it.
     pub hostname: Option<String>,
+    /// Its FRR; none while that is not known.
+    pub frr: Option<FrrVersion>,
+    /// Where Open vSwitch's database is reached.
+    pub ovsdb: OvsSocketPath,
 }
 
 /// The provider edge this node is to be.
@@ -29,8 +35,21 @@ pub struct Pe {
     pub vtep6: Option<Ipv6Addr>,
     /// L3VNIs, in the order of their names.
     pub vnis: Vec<Vni>,
+    /// L2VNIs, in the order of their names.
+    pub bridges: Vec<BridgeDomain>,
+    /// The session with the host in the default VRF; only with an underlay.
+    pub passthrough: Option<Passthrough>,
     /// Raw FRR configuration, in the order it is rendered in.
     pub raw: Vec<Object<RawFrrConfigSpec>>,
+}
+
+/// A session with the host in the default VRF, with this node's addresses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Passthrough {
+    /// The object.
+    pub id: ObjectRef,
+    /// The session. Its own ASN does not count: the default VRF has the underlay's.
+    pub session: Session,
 }
 
 /// A VRF carried by EVPN, with this node's addresses.
@@ -78,35 +97,96 @@ impl Session {
     }
 }
 
-/// Gives the objects this node's addresses. What cannot be addressed is left out and said.
+type FieldProblem = (&'static str, AddressError);
+
+/// What [`resolve`] makes of the objects.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolved {
+    /// The provider edge.
+    pub pe: Pe,
+    /// What cannot be part of it, and why.
+    pub failures: Vec<Failure>,
+    /// Some of the failures are only because FRR's version is not known.
+    pub needs_frr_version: bool,
+}
+
+/// Gives the objects this node's addresses. What cannot be addressed, or is beyond the node's FRR, is left out and said.
 ///
 /// # Errors
 /// When the underlay has no addresses for this node: then there is nothing to build on.
-pub fn resolve(valid: &Valid, node: &Node) -> Result<(Pe, Vec<Failure>), Vec<Failure>> {
+pub fn resolve(valid: &Valid, node: &Node) -> Result<Resolved, Vec<Failure>> {
     let mut pe = Pe {
         hostname: node.hostname.clone(),
         underlay: None,
         vtep4: None,
         vtep6: None,
         vnis: Vec::new(),
+        bridges: Vec::new(),
+        passthrough: None,
         raw: valid.raw.clone(),
     };
     if let Some(object) = &valid.underlay {
         resolve_underlay(object, node.index, &mut pe)?;
     }
-    let mut failures = Vec::new();
+    let mut resolved = Resolved { pe, failures: Vec::new(), needs_frr_version: false };
     for object in &valid.l3vnis {
-        match resolve_vni(object, node.index, &pe) {
-            Ok(Some(vni)) => pe.vnis.push(vni),
-            // Validation keeps no L3VNI without a VTEP address of its family.
-            Ok(None) => {}
-            Err((field, error)) => {
-                let error = FieldError::new(field, error.to_string());
-                failures.push(object.fails(Reason::ValidationFailed, error));
+        if let Some(vtep) = resolved.vtep(object, object.spec.underlay_family, node) {
+            match resolve_vni(object, vtep, node.index) {
+                Ok(vni) => resolved.pe.vnis.push(vni),
+                Err(problem) => resolved.fail_address(object, problem),
             }
         }
     }
-    Ok((pe, failures))
+    for object in &valid.l2vnis {
+        if let Some(vtep) = resolved.vtep(object, object.spec.underlay_family, node) {
+            match bridge::resolve(object, vtep, &resolved.pe.vnis, &node.ovsdb) {
+                Ok(bridge) => resolved.pe.bridges.push(bridge),
+                Err((reason, error)) => resolved.failures.push(object.fails(reason, error)),
+            }
+        }
+    }
+    if let Some(object) = &valid.passthrough {
+        match resolve_session(&object.spec, node.index) {
+            Ok(session) => {
+                resolved.pe.passthrough = Some(Passthrough { id: object.id.clone(), session });
+            }
+            Err(problem) => resolved.fail_address(object, problem),
+        }
+    }
+    Ok(resolved)
+}
+
+impl Resolved {
+    fn fail_address<T>(&mut self, object: &Object<T>, (field, error): FieldProblem) {
+        let error = FieldError::new(field, error.to_string());
+        self.failures.push(object.fails(Reason::ValidationFailed, error));
+    }
+
+    /// The node's end of the tunnels of a VNI that asks for `family`; none when the VNI cannot be.
+    fn vtep<T>(&mut self, object: &Object<T>, family: Option<AddressFamily>, node: &Node) -> Option<IpAddr> {
+        let vtep4 = self.pe.vtep4.map(IpAddr::V4);
+        let vtep6 = self.pe.vtep6.map(IpAddr::V6);
+        // Validation keeps no VNI without a VTEP address of its family.
+        let vtep = match family {
+            Some(AddressFamily::Ipv4) => vtep4,
+            Some(AddressFamily::Ipv6) => vtep6,
+            None => vtep4.or(vtep6),
+        }?;
+        if vtep.is_ipv4() {
+            return Some(vtep);
+        }
+        let problem = match &node.frr {
+            Some(frr) => frr.ipv6_vtep_problem(),
+            None => {
+                self.needs_frr_version = true;
+                Some("whether FRR carries its IPv6 VTEP is not known before FRR runs".to_owned())
+            }
+        };
+        let Some(message) = problem else { return Some(vtep) };
+        let error = FieldError::new("underlayAddressFamily", message);
+        self.failures.push(object.fails(Reason::NotSupported, error));
+        None
+    }
 }
 
 fn resolve_underlay(object: &Object<Underlay>, index: u32, pe: &mut Pe) -> Result<(), Vec<Failure>> {
@@ -132,20 +212,10 @@ fn resolve_underlay(object: &Object<Underlay>, index: u32, pe: &mut Pe) -> Resul
     }
 }
 
-type FieldProblem = (&'static str, AddressError);
-
-fn resolve_vni(object: &Object<L3Vni>, index: u32, pe: &Pe) -> Result<Option<Vni>, FieldProblem> {
+fn resolve_vni(object: &Object<L3Vni>, vtep: IpAddr, index: u32) -> Result<Vni, FieldProblem> {
     let spec = &object.spec;
-    let vtep4 = pe.vtep4.map(IpAddr::V4);
-    let vtep6 = pe.vtep6.map(IpAddr::V6);
-    let vtep = match spec.underlay_family {
-        Some(AddressFamily::Ipv4) => vtep4,
-        Some(AddressFamily::Ipv6) => vtep6,
-        None => vtep4.or(vtep6),
-    };
-    let Some(vtep) = vtep else { return Ok(None) };
     let vni = spec.vni.value();
-    Ok(Some(Vni {
+    Ok(Vni {
         id: object.id.clone(),
         vrf: spec.vrf.clone(),
         vni,
@@ -155,7 +225,7 @@ fn resolve_vni(object: &Object<L3Vni>, index: u32, pe: &Pe) -> Result<Option<Vni
         export_rts: spec.export_rts.clone(),
         import_rts: spec.import_rts.clone(),
         session: spec.session.as_ref().map(|session| resolve_session(session, index)).transpose()?,
-    }))
+    })
 }
 
 fn resolve_session(session: &HostSession, index: u32) -> Result<Session, FieldProblem> {

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dataplane_api::v1::{L3VniSpec, TopologySpec};
+use dataplane_api::v1::{L2VniSpec, L3VniSpec, PortSpec, TopologySpec};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -10,11 +10,13 @@ use super::dataplane::{self, Dataplane};
 use super::host::Host;
 use super::status::{Status, StatusFile, Step};
 use super::watch::Files;
+use crate::error::Error;
 use crate::files::{Directory, Reading};
 use crate::frr::{self, Applied, Frr};
 use crate::model::{Failure, Reason};
-use crate::plan::{Plan, plan};
-use crate::resolve::Pe;
+use crate::plan::{Machine, Plan, plan};
+use crate::resolve::{FrrVersion, Pe};
+use crate::topology::PASSTHROUGH_ROUTER_INTERFACE;
 use crate::validate::InForce;
 
 /// How often FRR's processes are looked at.
@@ -62,6 +64,8 @@ struct Controller {
     files: Files,
     dataplane: watch::Receiver<Dataplane>,
     status: StatusFile,
+    /// FRR's version, of these processes.
+    frr_version: Option<(frr::Instance, FrrVersion)>,
     frr_done: Option<FrrDone>,
     /// Why FRR was not brought there; shown while the next attempt is waited for.
     frr_failed: Step,
@@ -96,6 +100,7 @@ impl Controller {
             directory,
             dataplane: receiver,
             status: StatusFile::new(options.status_file),
+            frr_version: None,
             frr_done: None,
             frr_failed: Step::default(),
             topology_done: None,
@@ -156,7 +161,13 @@ impl Controller {
             host.add_port(name, port.addresses.iter().map(String::as_str));
         }
         let in_force = self.in_force(&dataplane);
-        let plan = plan(reading.objects.clone(), node, &Host::name(), &host, &in_force);
+        let unknown_version = self.read_frr_version().await.err();
+        let machine = Machine {
+            name: &Host::name(),
+            interfaces: &host,
+            frr: self.frr_version.as_ref().map(|(_, version)| version),
+        };
+        let plan = plan(reading.objects.clone(), node, machine, &in_force);
         status.failed_resources.extend(plan.failures.iter().cloned());
         let Some(pe) = &plan.pe else {
             let kept = "the node's own objects are not valid; what was in force before stays";
@@ -164,6 +175,13 @@ impl Controller {
             status.dataplane = Step::failed(kept);
             return self.status.report(status);
         };
+        if plan.needs_frr_version {
+            // Without what waits for it, what was in force before might be taken away.
+            self.retry.failed();
+            status.frr = unknown_version.map_or_else(Step::default, Step::failed);
+            status.dataplane = Step::failed("waits for FRR's version; what was in force before stays");
+            return self.status.report(status);
+        }
         // FRR first: bgpd must know a VNI's VRF before the VNI's devices appear.
         status.frr = self.bring_frr(pe).await;
         if let Some(done) = &self.frr_done {
@@ -188,15 +206,30 @@ impl Controller {
         self.status.report(status);
     }
 
+    /// Learns FRR's version, once for the processes it consists of now.
+    async fn read_frr_version(&mut self) -> Result<(), Error> {
+        let instance = self.frr.instance();
+        if self.frr_version.as_ref().is_some_and(|(of, _)| *of == instance) {
+            return Ok(());
+        }
+        let version = self.frr.version().await?;
+        if self.frr_version.as_ref().is_none_or(|(_, known)| *known != version) {
+            tracing::info!(%version, "FRR is there");
+        }
+        self.frr_version = Some((instance, version));
+        Ok(())
+    }
+
     /// What carries traffic already: by our own doing, or, after a restart, by our predecessor's.
     fn in_force(&self, dataplane: &Dataplane) -> InForce {
-        let pair = |spec: &L3VniSpec| (spec.vrf.clone(), spec.vni);
         match (&self.topology_done, &dataplane.state) {
-            (Some(done), _) => done.spec.l3vnis.iter().map(pair).collect(),
-            (None, Some(state)) => {
-                state.l3vnis.iter().filter_map(|vni| vni.spec.as_ref().map(pair)).collect()
-            }
-            (None, None) => InForce::new(),
+            (Some(done), _) => in_force(&done.spec.l3vnis, &done.spec.l2vnis, &done.spec.ports),
+            (None, Some(state)) => in_force(
+                state.l3vnis.iter().filter_map(|vni| vni.spec.as_ref()),
+                state.l2vnis.iter().filter_map(|vni| vni.spec.as_ref()),
+                state.ports.iter().filter_map(|port| port.spec.as_ref()),
+            ),
+            (None, None) => InForce::default(),
         }
     }
 
@@ -212,6 +245,7 @@ impl Controller {
             Ok(applied) => {
                 tracing::info!(
                     vrfs = pe.vnis.len(),
+                    bridges = pe.bridges.len(),
                     left_out = applied.refused.len(),
                     "FRR has its configuration"
                 );
@@ -248,7 +282,7 @@ impl Controller {
             Ok(answer) => {
                 tracing::info!(
                     ports = spec.ports.len(),
-                    vnis = spec.l3vnis.len(),
+                    vnis = spec.l3vnis.len() + spec.l2vnis.len(),
                     generation = answer.generation,
                     "the dataplane has its topology"
                 );
@@ -266,6 +300,18 @@ impl Controller {
                 Step::failed(error)
             }
         }
+    }
+}
+
+fn in_force<'a>(
+    l3vnis: impl IntoIterator<Item = &'a L3VniSpec>,
+    l2vnis: impl IntoIterator<Item = &'a L2VniSpec>,
+    ports: impl IntoIterator<Item = &'a PortSpec>,
+) -> InForce {
+    InForce {
+        l3vnis: l3vnis.into_iter().map(|spec| (spec.vrf.clone(), spec.vni)).collect(),
+        l2vnis: l2vnis.into_iter().map(|spec| (spec.vrf.clone(), spec.vni)).collect(),
+        passthrough: ports.into_iter().any(|port| port.name == PASSTHROUGH_ROUTER_INTERFACE),
     }
 }
 

@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use crate::error::Error;
-use crate::model::{Failure, Reason};
+use crate::model::{Failure, Kind, ObjectRef, Reason};
 use crate::plan::Plan;
-use crate::topology::router_interface;
+use crate::topology::owner;
 
 /// Pause between attempts to reach the dataplane.
 const RECONNECT: Duration = Duration::from_secs(1);
@@ -93,26 +93,24 @@ pub(super) fn failures_of_state(plan: &Plan, state: &TopologyState) -> Vec<Failu
             failures.push(failure(plan, "vni", &name, &vni.error));
         }
     }
+    for vni in &state.l2vnis {
+        if vni.health() == Health::Failed {
+            let name = vni.spec.as_ref().map_or_else(String::new, |spec| spec.vni.to_string());
+            failures.push(failure(plan, "l2vni", &name, &vni.error));
+        }
+    }
     failures
 }
 
-/// A failure of the object behind one of the dataplane's: an L3VNI, else the underlay.
+/// A failure of the object behind one of the dataplane's, which else is the underlay.
 fn failure(plan: &Plan, kind: &str, name: &str, error: &str) -> Failure {
-    let vnis = plan.pe.iter().flat_map(|pe| &pe.vnis);
-    let owner = vnis
-        .filter(|vni| match kind {
-            "port" => router_interface(vni.vni) == name,
-            "vrf" => vni.vrf.as_str() == name,
-            _ => vni.vni.to_string() == name,
-        })
-        .map(|vni| &vni.id)
-        .next();
-    let underlay = || plan.origins.keys().find(|id| id.kind == crate::model::Kind::Underlay);
+    let owner = plan.pe.as_ref().and_then(|pe| owner(pe, kind, name));
+    let underlay = || plan.origins.keys().find(|id| id.kind == Kind::Underlay);
     let message = format!("the dataplane's {kind} {name}: {error}");
     match owner.or_else(underlay) {
         Some(id) => plan.failure(id, Reason::OverlayAttachmentFailed, &message),
         None => {
-            let id = crate::model::ObjectRef { kind: crate::model::Kind::File, name: String::new() };
+            let id = ObjectRef { kind: Kind::File, name: String::new() };
             plan.failure(&id, Reason::OverlayAttachmentFailed, &message)
         }
     }

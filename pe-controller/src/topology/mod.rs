@@ -1,5 +1,8 @@
 //! The dataplane's part of a provider edge.
 
+mod bridge;
+mod readable;
+
 use std::net::IpAddr;
 
 use bytes::Bytes;
@@ -7,33 +10,45 @@ use dataplane_api::v1::{
     L3VniSpec, NetdevPort, PciPort, PortSpec, TapPort, TopologySpec, VrfSpec, port_spec,
 };
 
-use serde_json::{Value, json};
-
-use crate::resolve::{Pe, Session, Vni};
+use crate::model::ObjectRef;
+use crate::resolve::{Passthrough, Pe, Session, Vni};
 use crate::validate::{Port, PortDevice};
 
-/// Name of the router's end of the link between `vni`'s VRF and the host.
+pub use readable::readable;
+
+/// Name of the router's end of the link between a VNI's VRF or bridge domain and the host.
 #[must_use]
 pub fn router_interface(vni: u32) -> String {
     format!("pe-e-{vni}")
 }
 
-/// Name of the host's end of the link between `vni`'s VRF and the host.
+/// Name of the host's end of the link between a VNI's VRF or bridge domain and the host.
 #[must_use]
 pub fn host_interface(vni: u32) -> String {
     format!("host-e-{vni}")
 }
 
+/// Name of the router's end of the link between the default VRF and the host.
+pub const PASSTHROUGH_ROUTER_INTERFACE: &str = "pt-ns";
+
+/// Name of the host's end of the link between the default VRF and the host.
+pub const PASSTHROUGH_HOST_INTERFACE: &str = "pt-host";
+
 /// The topology `pe` needs. The same `pe` always gives the same message.
 #[must_use]
 pub fn topology(pe: &Pe) -> TopologySpec {
     let underlay = pe.underlay.iter().flat_map(|(underlay, _)| &underlay.ports).map(underlay_port);
-    let sessions = pe.vnis.iter().filter_map(|vni| Some(session_port(vni, vni.session.as_ref()?)));
+    let sessions = pe.vnis.iter().filter_map(|vni| Some(vni_port(vni, vni.session.as_ref()?)));
+    let bridged = pe.bridges.iter().flat_map(bridge::ports);
     TopologySpec {
-        ports: underlay.chain(sessions).collect(),
+        ports: underlay
+            .chain(pe.passthrough.as_ref().map(passthrough_port))
+            .chain(sessions)
+            .chain(bridged)
+            .collect(),
         vrfs: pe.vnis.iter().map(|vni| VrfSpec { name: vni.vrf.to_string() }).collect(),
         l3vnis: pe.vnis.iter().map(l3vni).collect(),
-        l2vnis: Vec::new(),
+        l2vnis: pe.bridges.iter().map(bridge::l2vni).collect(),
         vtep_addresses: pe
             .vtep4
             .map(IpAddr::V4)
@@ -44,54 +59,31 @@ pub fn topology(pe: &Pe) -> TopologySpec {
     }
 }
 
-/// A topology as people read it: addresses as text, empty fields left out.
+/// The object of `pe` behind one of the dataplane's, `kind` and `name` being its words for it; none when it is the
+/// underlay's.
 #[must_use]
-pub fn readable(spec: &TopologySpec) -> Value {
-    let ports = spec.ports.iter().map(readable_port);
-    let vnis = spec.l3vnis.iter().map(|vni| {
-        json!({
-            "vni": vni.vni,
-            "vrf": vni.vrf,
-            "vtepAddress": address(&vni.vtep_address),
-            "udpPort": vni.udp_port,
-            "routerMac": vni.router_mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"),
-        })
+pub fn owner<'a>(pe: &'a Pe, kind: &str, name: &str) -> Option<&'a ObjectRef> {
+    let vni = |number: u32| name.parse() == Ok(number);
+    let l3vnis = pe.vnis.iter().filter(|l3vni| match kind {
+        "port" => router_interface(l3vni.vni) == name,
+        "vrf" => l3vni.vrf.as_str() == name,
+        "vni" => vni(l3vni.vni),
+        _ => false,
     });
-    json!({
-        "ports": ports.collect::<Vec<_>>(),
-        "vrfs": spec.vrfs.iter().map(|vrf| vrf.name.as_str()).collect::<Vec<_>>(),
-        "l3vnis": vnis.collect::<Vec<_>>(),
-        "vtepAddresses": spec.vtep_addresses.iter().map(|octets| address(octets)).collect::<Vec<_>>(),
-    })
-}
-
-fn readable_port(port: &PortSpec) -> Value {
-    let mut value = json!({"name": port.name});
-    if !port.vrf.is_empty() {
-        value["vrf"] = json!(port.vrf);
-    }
-    if !port.addresses.is_empty() {
-        value["addresses"] = json!(port.addresses);
-    }
-    match &port.kind {
-        Some(port_spec::Kind::Netdev(device)) => value["netdev"] = json!({"interface": device.interface}),
-        Some(port_spec::Kind::Pci(device)) => value["pci"] = json!({"address": device.address}),
-        Some(port_spec::Kind::Tap(device)) => {
-            value["tap"] = json!({"interface": device.interface, "addresses": device.addresses});
-            if !device.netns.is_empty() {
-                value["tap"]["netns"] = json!(device.netns);
-            }
+    let bridges = pe.bridges.iter().filter(|bridge| match kind {
+        "port" => {
+            router_interface(bridge.vni) == name || bridge.ports.iter().any(|port| port.name.as_str() == name)
         }
-        Some(port_spec::Kind::VhostUser(_) | port_spec::Kind::Memif(_)) | None => {}
-    }
-    value
-}
-
-/// 4 or 16 octets as an address.
-fn address(octets: &[u8]) -> String {
-    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
-    let v6 = <[u8; 16]>::try_from(octets).map(IpAddr::from);
-    v4.or(v6).map_or_else(|_| String::new(), |address| address.to_string())
+        "l2vni" => vni(bridge.vni),
+        _ => false,
+    });
+    let passthrough =
+        pe.passthrough.iter().filter(|_| kind == "port" && name == PASSTHROUGH_ROUTER_INTERFACE);
+    l3vnis
+        .map(|l3vni| &l3vni.id)
+        .chain(bridges.map(|bridge| &bridge.id))
+        .chain(passthrough.map(|passthrough| &passthrough.id))
+        .next()
 }
 
 fn underlay_port(port: &Port) -> PortSpec {
@@ -104,18 +96,33 @@ fn underlay_port(port: &Port) -> PortSpec {
     PortSpec { name: port.name.to_string(), kind: Some(kind), ..PortSpec::default() }
 }
 
-fn session_port(vni: &Vni, session: &Session) -> PortSpec {
+fn vni_port(vni: &Vni, session: &Session) -> PortSpec {
+    let vrf = vni.vrf.to_string();
+    session_port(router_interface(vni.vni), host_interface(vni.vni), vrf, session)
+}
+
+fn passthrough_port(passthrough: &Passthrough) -> PortSpec {
+    session_port(
+        PASSTHROUGH_ROUTER_INTERFACE.to_owned(),
+        PASSTHROUGH_HOST_INTERFACE.to_owned(),
+        String::new(),
+        &passthrough.session,
+    )
+}
+
+/// The link of a session. Its MTU is the dataplane's to choose: it knows the underlay's.
+fn session_port(router: String, host: String, vrf: String, session: &Session) -> PortSpec {
     let tap = TapPort {
-        interface: host_interface(vni.vni),
+        interface: host,
         netns: session.netns.as_ref().map(ToString::to_string).unwrap_or_default(),
         addresses: session.links().map(|link| link.host.to_string()).collect(),
         mac: Bytes::new(),
         bridge: None,
     };
     PortSpec {
-        name: router_interface(vni.vni),
+        name: router,
         kind: Some(port_spec::Kind::Tap(tap)),
-        vrf: vni.vrf.to_string(),
+        vrf,
         addresses: session.links().map(|link| link.router.to_string()).collect(),
         ..PortSpec::default()
     }

@@ -1,19 +1,24 @@
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{L3Vni, Underlay};
-use crate::model::{Failure, FieldError, Object, Reason};
+use super::{HostSession, L3Vni, Underlay};
+use crate::model::{Failure, FieldError, Object, ObjectRef, Reason};
 
-/// Takes out of `l3vnis`, the preferred ones first, every one that conflicts with an earlier one or with
-/// the underlay.
+/// Takes out of `l3vnis`, the preferred ones first, every one that conflicts with an earlier one, with the underlay, or
+/// with `passthrough`, which carries traffic already.
 pub(super) fn drop_conflicts(
     l3vnis: &mut Vec<Object<L3Vni>>,
     underlay: Option<&Object<Underlay>>,
+    passthrough: Option<&Object<HostSession>>,
 ) -> Vec<Failure> {
     let mut failures = Vec::new();
     let mut kept: Vec<Object<L3Vni>> = Vec::with_capacity(l3vnis.len());
     for object in l3vnis.drain(..) {
         let conflict = underlay
             .and_then(|underlay| port_conflict(&object, underlay))
+            .or_else(|| {
+                let passthrough = passthrough?;
+                session_conflict(object.spec.session.as_ref()?, &passthrough.spec, &passthrough.id)
+            })
             .or_else(|| kept.iter().find_map(|earlier| conflict(&object, earlier)));
         match conflict {
             Some(error) => failures.push(object.fails(Reason::ValidationFailed, error)),
@@ -22,6 +27,14 @@ pub(super) fn drop_conflicts(
     }
     *l3vnis = kept;
     failures
+}
+
+/// Says why the link of `passthrough` cannot be there beside those of `l3vnis`.
+pub(super) fn passthrough_conflict(
+    passthrough: &HostSession,
+    l3vnis: &[Object<L3Vni>],
+) -> Option<FieldError> {
+    l3vnis.iter().find_map(|l3vni| session_conflict(passthrough, l3vni.spec.session.as_ref()?, &l3vni.id))
 }
 
 /// The VRF's device and the port's shadow live in one namespace.
@@ -44,8 +57,12 @@ fn conflict(object: &Object<L3Vni>, earlier: &Object<L3Vni>) -> Option<FieldErro
     if new.vrf == old.vrf {
         return Some(FieldError::new("vrf", used_by(&new.vrf)));
     }
-    let (new, old) = (new.session.as_ref()?, old.session.as_ref()?);
-    let overlap = |pool: IpNet, other: IpNet| format!("{pool} overlaps {other} of {}", earlier.id);
+    session_conflict(new.session.as_ref()?, old.session.as_ref()?, &earlier.id)
+}
+
+/// Pools of links differ whatever VRF they are in: all their host ends may be in one namespace.
+fn session_conflict(new: &HostSession, old: &HostSession, owner: &ObjectRef) -> Option<FieldError> {
+    let overlap = |pool: IpNet, other: IpNet| format!("{pool} overlaps {other} of {owner}");
     if let (Some(pool), Some(other)) = (new.cidr4, old.cidr4)
         && overlap4(pool, other)
     {

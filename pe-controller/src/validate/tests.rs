@@ -1,3 +1,6 @@
+mod l2vni;
+mod passthrough;
+
 use std::path::Path;
 
 use super::*;
@@ -16,7 +19,7 @@ underlays:
 
 fn read(text: &str) -> Valid {
     let loaded = files::objects(Path::new("t.yaml"), text).unwrap();
-    let mut valid = objects(loaded.objects, &InForce::new());
+    let mut valid = objects(loaded.objects, &InForce::default());
     valid.failures.splice(0..0, loaded.failures);
     valid
 }
@@ -291,6 +294,7 @@ fn l3vni_fields() {
         (red("vrf: red", "vrf: a-name-that-is-too-long"), "vrf", "1 to 15 characters"),
         (red("vrf: red", "vrf: default"), "vrf", "the router itself uses"),
         (red("vrf: red", "vrf: vni7"), "vrf", "the router itself uses"),
+        (red("vrf: red", "vrf: pt-ns"), "vrf", "the router itself uses"),
         (red("vrf: red", "vrf: toswitch1"), "vrf", "name of an underlay interface"),
         (red("vni: 100", "vni: 100, vxlanPort: 0"), "vxlanPort", "allowed are 1 to 65535"),
         (red("vni: 100", "vni: 100, importRTs: ['65536:65536']"), "importRTs[0]", "no route target"),
@@ -368,7 +372,8 @@ fn l3vnis_among_each_other() {
 fn what_is_in_force_stays_in_force() {
     let text = with_vnis(&format!("- {{name: alpha, vrf: ochre, vni: 100}}\n{RED}"));
     let loaded = files::objects(Path::new("t.yaml"), &text).unwrap();
-    let valid = objects(loaded.objects, &InForce::from([("red".to_owned(), 100)]));
+    let valid =
+        objects(loaded.objects, &InForce { l3vnis: [("red".to_owned(), 100)].into(), ..InForce::default() });
     let names: Vec<_> = valid.l3vnis.iter().map(|object| object.id.name.as_str()).collect();
     assert_eq!(names, ["red"]);
     assert_eq!(
@@ -419,9 +424,8 @@ fn raw_configuration() {
 #[test]
 fn kinds_of_later_releases_are_checked_and_named() {
     let text = with_vnis(&format!(
-        "{RED}l2vnis:\n- {{name: l2, vni: 110, gatewayIPs: [10.0.0.1/24]}}\n- {{name: m, vni: 111, hostMaster: {{type: LinuxBridge, \
-         linuxBridge: {{lifecycle: External}}}}}}\nl3vpns:\n- {{name: p, vrf: p, rdAssignedNumber: 1, importRTs: []}}\n\
-         bgppassthrough: {{hostSession: {{asn: 1, hostASN: 1, localCIDR: {{ipv4: 10.0.0.0/24}}}}}}\n"
+        "{RED}l3vpns:\n- {{name: p, vrf: p, rdAssignedNumber: 1, importRTs: [], \
+         hostSession: {{asn: 1, hostASN: 1, localCIDR: {{ipv4: 10.0.0.0/24}}}}}}\n"
     ));
     let valid = read(&text);
     assert_eq!(valid.l3vnis.len(), 1, "the L3VNI is in force all the same");
@@ -429,15 +433,7 @@ fn kinds_of_later_releases_are_checked_and_named() {
         valid.failures.iter().map(|f| (f.object.name.as_str(), f.field.as_str(), f.reason)).collect();
     assert_eq!(
         said,
-        [
-            ("l2", "gatewayIPs", Reason::ValidationFailed),
-            ("l2", "", Reason::NotSupported),
-            ("m", "hostMaster.linuxBridge.name", Reason::ValidationFailed),
-            ("m", "", Reason::NotSupported),
-            ("p", "", Reason::NotSupported),
-            ("bgppassthrough", "hostSession.hostASN", Reason::ValidationFailed),
-            ("bgppassthrough", "", Reason::NotSupported),
-        ]
+        [("p", "hostSession.hostASN", Reason::ValidationFailed), ("p", "", Reason::NotSupported)]
     );
 }
 

@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::neighbor::{self, MAX_NEIGHBORS, Neighbor};
 use super::selector_error;
 use crate::model::{
-    Asn, FieldError, GracefulRestartSpec, InterfaceName, InterfaceType, PciAddress, Reason,
+    AddressFamily, Asn, FieldError, GracefulRestartSpec, InterfaceName, InterfaceType, PciAddress, Reason,
     UnderlayInterface, UnderlaySpec,
 };
 
@@ -208,13 +208,30 @@ fn check_interfaces(
     ports
 }
 
-/// Says why `name` cannot be a port's or a VRF's: the router has a device of its own by that name.
+/// Says why `underlay` has no VTEP address of the asked family, or of any.
+pub(super) fn vtep_problem(family: Option<AddressFamily>, underlay: &Underlay) -> Option<String> {
+    let (has4, has6) = (underlay.vtep4_cidr.is_some(), underlay.vtep6_cidr.is_some());
+    match family {
+        None if !has4 && !has6 => {
+            Some("the underlay has no tunnelEndpoint.cidrs, so the node has no VTEP address".to_owned())
+        }
+        Some(AddressFamily::Ipv4) if !has4 => {
+            Some("IPv4 is asked for, but the underlay's tunnelEndpoint.cidrs has no IPv4 CIDR".to_owned())
+        }
+        Some(AddressFamily::Ipv6) if !has6 => {
+            Some("IPv6 is asked for, but the underlay's tunnelEndpoint.cidrs has no IPv6 CIDR".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Says why `name` cannot be a port's, a VRF's or a bridge's: the router has a device of its own by that name.
 pub(super) fn reserved(name: &str) -> Option<String> {
     let numbered = |prefix: &str| {
         name.strip_prefix(prefix)
             .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
     };
-    let ours = matches!(name, "lo" | "default" | "all")
-        || ["pe-e-", "br-pe-", "vni", "host-e-"].iter().any(|p| numbered(p));
+    let ours = matches!(name, "lo" | "default" | "all" | "pt-ns" | "pt-host")
+        || ["pe-e-", "br-pe-", "vni", "host-e-", "br-hs-"].iter().any(|p| numbered(p));
     ours.then(|| format!("{name} is a name the router itself uses: choose another"))
 }

@@ -91,6 +91,13 @@ impl TestFrr {
         self.directory.path().join("frr.conf")
     }
 
+    /// Its release, as its packages say it.
+    pub(crate) fn version(&self) -> String {
+        let output = ok(Command::new("/usr/lib/frr/zebra").arg("--version"));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.split_whitespace().nth(2).unwrap().to_owned()
+    }
+
     pub(crate) fn vtysh(&self, command: &str) -> String {
         let output = ok(Command::new("vtysh").args(["-N", &self.name, "-c", command]));
         String::from_utf8(output.stdout).unwrap()

@@ -85,8 +85,6 @@ pub fn derive(environment: &Environment, options: &Options) -> Derived {
             "--no-telemetry".to_owned(),
             // Warnings and worse; the notes say the rest.
             "--log-level=5".to_owned(),
-            // net_tap calls it an error that it cannot offload flows to tc, and that it got no signal: neither is wanted.
-            "--log-level=pmd.net.tap:3".to_owned(),
             // One thread of EAL's own, number 0, which is the one that starts it. Numbers are limited to 128, CPUs are not.
             format!("--lcores=0@({housekeeping_cpus})"),
             "-m".to_owned(),

@@ -33,7 +33,7 @@ fn a_bare_machine_without_hugepages() {
     let derived = derive(&machine(), &Options::default());
     assert_eq!(
         derived.arguments.join(" "),
-        "--no-shconf --no-telemetry --log-level=5 --log-level=pmd.net.tap:3 --lcores=0@(0-2) -m 256 --no-huge --no-pci"
+        "--no-shconf --no-telemetry --log-level=5 --lcores=0@(0-2) -m 256 --no-huge --no-pci"
     );
     assert_eq!(
         derived.notes,

@@ -5,8 +5,31 @@ use std::{ffi::CString, fmt::Write as _, path::Path};
 use dpdk_sys as sys;
 use nix::errno::Errno;
 
-use super::{AfPacket, Opened, PciAddress, af_packet::Ring, tap};
+use super::{AfPacket, Opened, PciAddress, af_packet::Ring};
 use crate::{Error, error::errno_of};
+
+/// The kernel's side of virtio.
+const VHOST_NET: &str = "/dev/vhost-net";
+
+/// Whether this process can use vhost-net, for [`Device::virtio_user`].
+pub fn has_vhost_net() -> bool {
+    std::fs::File::options().read(true).write(true).open(VHOST_NET).is_ok()
+}
+
+/// What a memif is besides its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memif<'a> {
+    /// The unix socket.
+    pub socket: &'a Path,
+    /// Which of the socket's interfaces.
+    pub interface: u32,
+    /// Connect to the other side's socket.
+    pub client: bool,
+    /// Both sides must have the same; may be empty.
+    pub secret: &'a str,
+    /// Bytes per buffer of the shared memory; the client decides for both.
+    pub buffer: u16,
+}
 
 /// A device that can be probed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +43,6 @@ pub struct Device {
 enum Kind {
     Plain,
     AfPacket { interface: String, queues: u16, ring: Ring },
-    Tap,
 }
 
 /// What a port has besides its DPDK device.
@@ -28,7 +50,6 @@ enum Kind {
 pub(crate) enum Backend {
     Plain,
     AfPacket(AfPacket),
-    Tap,
 }
 
 impl Device {
@@ -50,19 +71,51 @@ impl Device {
         Self { name: format!("net_af_packet_{interface}"), arguments: String::new(), kind }
     }
 
-    /// A TAP (`net_tap`) of that name, created unless it exists. One that exists is persistent and was created with
-    /// `IFF_TAP | IFF_MULTI_QUEUE` and without `IFF_NO_PI`; it stays up when the port closes.
+    /// A virtio device of a virtual machine or of a process with virtio-user (`net_vhost`), of one queue pair. `id` makes its
+    /// name. The socket at `socket` is made by the driver, or with `client` by the other side; then the driver connects, and
+    /// connects again when the other side went away, by itself.
     ///
-    /// The driver gives the TAP a MAC of its own making unless [`mac`](Self::mac) says one.
+    /// The link is up while the other side is there and ready. The driver copies frames to and from the other side's
+    /// memory, which must be shared (hugepages, memfd); ours need not be. There are no interrupts.
+    pub fn vhost_user(id: &str, socket: &Path, client: bool) -> Self {
+        let arguments = format!("iface={},queues=1,client={}", socket.display(), u8::from(client));
+        Self::virtual_device("net_vhost", id, &arguments)
+    }
+
+    /// A memif of a DPDK or VPP process (`net_memif`), of one queue pair. `id` makes its name. The socket is made by us, or
+    /// with `client` by the other side.
     ///
-    /// Its signals are not used: it would have the kernel send one for every packet, which interrupts system calls of all
-    /// threads, can lose a wake-up when two are handled at once, and ends the process when their queue overflows.
-    pub fn tap(interface: &str) -> Self {
-        Self {
-            name: format!("net_tap_{interface}"),
-            arguments: format!(",iface={interface},persist"),
-            kind: Kind::Tap,
+    /// The link is up while the other side is there. A client connects once, when it starts, and does not start without
+    /// the other side: to connect again, close it and open it anew. There are no interrupts.
+    ///
+    /// The other side is trusted: the driver takes the offsets that it writes into the shared memory for granted, and when
+    /// it dies EAL's interrupt thread unmaps that memory without waiting for who is copying from it. Many microseconds of
+    /// other work lie between taking the link down and unmapping, which bursts of usual size do not outlast.
+    pub fn memif(id: &str, memif: &Memif<'_>) -> Self {
+        let role = if memif.client { "client" } else { "server" };
+        let mut arguments = format!(
+            "role={role},id={},socket={},socket-abstract=no,bsize={}",
+            memif.interface,
+            memif.socket.display(),
+            memif.buffer
+        );
+        if !memif.secret.is_empty() {
+            // Writing to a string cannot fail.
+            let _ = write!(arguments, ",secret={}", memif.secret);
         }
+        Self::virtual_device("net_memif", id, &arguments)
+    }
+
+    /// A TAP of the kernel through vhost-net (`net_virtio_user`): its frames are copied by a kernel thread and cost the worker
+    /// no system calls. The TAP must exist, with nobody holding it open. Takes /dev/vhost-net.
+    ///
+    /// No guest offloads are asked for, so the kernel completes checksums and segments before a frame arrives here.
+    pub fn virtio_user(interface: &str, mac: [u8; 6]) -> Self {
+        let [a, b, c, d, e, f] = mac;
+        let arguments = format!(
+            "path={VHOST_NET},iface={interface},mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x},queues=1,queue_size=1024"
+        );
+        Self::virtual_device("net_virtio_user", interface, &arguments)
     }
 
     /// Receives nothing, sends everything into nothing (`net_null`, with `no-rx`).
@@ -97,17 +150,6 @@ impl Device {
         self
     }
 
-    /// The MAC address of a TAP, as the host sees it. Other devices keep theirs: see [`Port::set_mac`](super::Port::set_mac).
-    #[must_use]
-    pub fn mac(mut self, mac: [u8; 6]) -> Self {
-        if self.kind == Kind::Tap {
-            let [a, b, c, d, e, f] = mac;
-            // Writing to a string cannot fail.
-            let _ = write!(self.arguments, ",mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
-        }
-        self
-    }
-
     /// Queue pairs of a packet socket, 1 or more, over which the kernel spreads flows. Other devices take theirs from
     /// [`PortConfig`](super::PortConfig).
     #[must_use]
@@ -132,7 +174,7 @@ impl Device {
     pub fn data_room(&self) -> u32 {
         match &self.kind {
             Kind::AfPacket { ring, .. } => ring.data_room(),
-            Kind::Plain | Kind::Tap => u32::from(crate::Mbuf::HEADROOM) + 1518,
+            Kind::Plain => u32::from(crate::Mbuf::HEADROOM) + 1518,
         }
     }
 
@@ -162,10 +204,6 @@ pub(super) fn open(device: &Device) -> Result<Opened, Error> {
             let mut opened = Opened::new(probe(device)?, device.name.clone(), Backend::Plain)?;
             opened.replays = device.arguments.contains("infinite_rx=1");
             Ok(opened)
-        }
-        Kind::Tap => {
-            let _signals = tap::without_rx_signals();
-            Opened::new(probe(device)?, device.name.clone(), Backend::Tap)
         }
         Kind::AfPacket { interface, queues, ring } => {
             let before = AfPacket::prepare(interface)?;
@@ -213,4 +251,39 @@ fn port_by_name(name: &str) -> Result<Option<u16>, Error> {
     // SAFETY: EAL runs; the number is ours to write.
     let ret = unsafe { sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) };
     Ok((ret == 0).then_some(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_told_to_eal_by_their_arguments() {
+        let memif =
+            Memif { socket: Path::new("/run/m"), interface: 7, client: true, secret: "", buffer: 2048 };
+        for (device, argument) in [
+            (
+                Device::vhost_user("vm1", Path::new("/run/vm1.sock"), false),
+                "net_vhost_vm1,iface=/run/vm1.sock,queues=1,client=0",
+            ),
+            (
+                Device::vhost_user("vm1", Path::new("/run/vm1.sock"), true),
+                "net_vhost_vm1,iface=/run/vm1.sock,queues=1,client=1",
+            ),
+            (
+                Device::memif("pod", &memif),
+                "net_memif_pod,role=client,id=7,socket=/run/m,socket-abstract=no,bsize=2048",
+            ),
+            (
+                Device::memif("pod", &Memif { client: false, secret: "s", ..memif }),
+                "net_memif_pod,role=server,id=7,socket=/run/m,socket-abstract=no,bsize=2048,secret=s",
+            ),
+            (
+                Device::virtio_user("host-e-100", [2, 0, 0, 0, 0, 0xab]),
+                "net_virtio_user_host-e-100,path=/dev/vhost-net,iface=host-e-100,mac=02:00:00:00:00:ab,queues=1,queue_size=1024",
+            ),
+        ] {
+            assert_eq!(device.to_argument(), argument);
+        }
+    }
 }

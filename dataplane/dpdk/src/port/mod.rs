@@ -5,28 +5,27 @@
 //! Drivers open sockets in the namespace of the thread that happens to call them. What was read in their sources
 //! (22.11 to 26.07), and what this crate does about it:
 //!
-//! | step | `net_af_packet` | `net_tap` | others |
+//! | step | `net_af_packet` | `net_virtio_user` on vhost-net | others |
 //! |---|---|---|---|
-//! | [`Device::probe`] | **needs it**: finds the interface by name, opens one socket per queue | **needs it**: opens or creates the TAP | - |
-//! | [`Port::configure`] | - | **needs it**: opens one more descriptor of the TAP per queue | - |
-//! | [`Port::start`], receiving, sending, [`Port::close`] | - | - | - |
-//! | MTU, promiscuous mode, link | - (the driver would need it; this crate asks through a socket that it keeps from probing) | - (the driver keeps a socket) | - |
+//! | [`Device::probe`] | **needs it**: finds the interface by name, opens one socket per queue | - | - |
+//! | [`Port::configure`], [`Port::start`] | - | **needs it**: opens the TAP | - |
+//! | receiving, sending, [`Port::close`] | - | - | - |
+//! | MTU, promiscuous mode, link | - (the driver would need it; this crate asks through a socket that it keeps from probing) | - | - |
 //!
-//! So probe and configure from one [`on_thread_in_netns`](crate::on_thread_in_netns); the rest works from anywhere.
+//! So probe, configure and start from one [`on_thread_in_netns`](crate::on_thread_in_netns); the rest works from anywhere.
 //!
 //! # What is known about drivers
 //!
 //! * `net_af_packet`: see [`af_packet`](Device::af_packet). Frames of the kernel's own sending are not received.
 //!   Senders on the same machine (veth peers) must compute checksums themselves (`ethtool -K PEER tx off`): the ring hands
 //!   over frames whose checksum nobody has filled in yet, and the driver does not tell.
-//! * `net_tap`: see [`tap`](Device::tap). Every poll is a system call, so poll many TAPs by their [`wait_fd`s](crate::RxQueue::wait_fd).
+//! * `net_vhost`, `net_memif`: the other side comes and goes, and the link with it; nothing is received or sent meanwhile.
 //! * Debian builds DPDK for at most 32 ports per process (`RTE_MAX_ETHPORTS`).
 
 mod af_packet;
 mod device;
 mod kernel;
 mod pci;
-mod tap;
 mod wait;
 
 use std::{
@@ -44,7 +43,7 @@ use nix::errno::Errno;
 pub(crate) use self::wait::WaitFd;
 use self::{af_packet::AfPacket, device::Backend};
 pub use self::{
-    device::Device,
+    device::{Device, Memif, has_vhost_net},
     pci::{PciAddress, PciAddressError},
 };
 use crate::{Error, Mempool, RxQueue, TxQueue, error::errno_of, mempool::c_str};
@@ -301,7 +300,7 @@ impl<S> Port<S> {
     ///
     /// # Errors
     ///
-    /// When the device cannot, or not now. DPDK 22.11's `net_tap` has at most 1504.
+    /// When the device cannot, or not now.
     pub fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
         self.device.set_mtu(mtu)
     }
@@ -381,17 +380,11 @@ impl Port<Probed> {
     /// When the device cannot do what `config` asks; it is closed then.
     pub fn configure(self, config: &PortConfig, pool: &Mempool) -> Result<Port<Configured>, Error> {
         let device = self.device;
-        // net_tap opens the TAP once more per queue.
-        let _signals = matches!(device.backend, Backend::Tap).then(tap::without_rx_signals);
         if let Backend::AfPacket(socket) = &device.backend {
             socket.check_pool(&device.shared.device, pool)?;
         }
         let rx_interrupts = device.configure(config)?;
         let (mut rx_descriptors, mut tx_descriptors) = (config.rx_descriptors, config.tx_descriptors);
-        if matches!(device.backend, Backend::Tap) {
-            // net_tap sets buffers aside per descriptor, of which it uses one unless it chains.
-            rx_descriptors = 1;
-        }
         let id = device.shared.id;
         // SAFETY: the port is configured; the numbers are ours to write.
         let ret = unsafe {
@@ -435,17 +428,17 @@ impl Port<Configured> {
         let ret = unsafe { sys::rte_eth_dev_start(id) };
         device.check("starting", ret)?;
         device.started.store(true, Ordering::Release);
-        // Only net_pcap chains unasked, and not what it replays.
-        let may_chain = device.driver == "net_pcap" && !device.replays;
-        // Asking these would log an error.
-        let never_interrupts = matches!(device.driver.as_str(), "net_null" | "net_ring" | "net_pcap");
+        // These chain unasked: net_pcap not what it replays, the others what the other side makes larger than a buffer.
+        let may_chain = match device.driver.as_str() {
+            "net_pcap" => !device.replays,
+            driver => matches!(driver, "net_vhost" | "net_memif" | "net_virtio_user"),
+        };
         let rx = (0..state.rx_queues)
             .map(|queue| {
                 let wait = match &device.backend {
-                    _ if never_interrupts || !state.rx_interrupts => None,
+                    _ if !state.rx_interrupts => None,
                     Backend::AfPacket(socket) => socket.wait_fd(queue),
-                    Backend::Tap => wait::interrupt(id, queue, false),
-                    Backend::Plain => wait::interrupt(id, queue, true),
+                    Backend::Plain => wait::interrupt(id, queue),
                 };
                 RxQueue::new(Arc::clone(&device.shared), queue, wait, may_chain)
             })
@@ -554,7 +547,13 @@ impl Opened {
 
     /// Whether interrupts were granted. A device that cannot have them is asked again without.
     fn configure(&self, config: &PortConfig) -> Result<bool, Error> {
-        let wanted = [config.rx_interrupts && !matches!(self.backend, Backend::AfPacket(_)), false];
+        // net_vhost and net_memif have others with every connection, which nobody would notice. Asking the rest of these
+        // logs an error.
+        let never = matches!(
+            self.driver.as_str(),
+            "net_null" | "net_ring" | "net_pcap" | "net_vhost" | "net_memif" | "net_virtio_user"
+        );
+        let wanted = [config.rx_interrupts && !never && !matches!(self.backend, Backend::AfPacket(_)), false];
         let mut ret = 0;
         for interrupts in wanted {
             // SAFETY: the port is stopped: nothing but `start` starts it, and that consumes it.

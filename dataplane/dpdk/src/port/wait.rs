@@ -14,9 +14,8 @@ pub(crate) struct WaitFd {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WaitKind {
-    /// Readable while there is something to read; nothing to do.
-    Level,
-    /// A packet socket. As `Level`, but an error (the link went down) is reported until it has been asked for.
+    /// A packet socket: readable while there is something to read, but an error (the link went down) is reported until it
+    /// has been asked for.
     PacketSocket,
     /// An eventfd that the device's interrupt fills; enabled for one wake-up at a time.
     Interrupt,
@@ -42,7 +41,6 @@ impl WaitFd {
 
     pub(crate) fn disarm(&self, port: u16, queue: u16) {
         match self.kind {
-            WaitKind::Level => {}
             WaitKind::PacketSocket => {
                 // Asking is what clears it.
                 let _ = getsockopt(&self.fd, sockopt::SocketError);
@@ -58,9 +56,8 @@ impl WaitFd {
     }
 }
 
-/// What the driver offers for a queue of a started port. `eventfd`: it is filled by interrupts, and not the very
-/// descriptor that packets are read from.
-pub(super) fn interrupt(port: u16, queue: u16, eventfd: bool) -> Option<WaitFd> {
+/// What the driver offers for a queue of a started port.
+pub(super) fn interrupt(port: u16, queue: u16) -> Option<WaitFd> {
     // SAFETY: the port is started.
     let raw = unsafe { sys::rte_eth_dev_rx_intr_ctl_q_get_fd(port, queue) };
     if raw < 0 {
@@ -68,9 +65,6 @@ pub(super) fn interrupt(port: u16, queue: u16, eventfd: bool) -> Option<WaitFd> 
     }
     // SAFETY: the driver keeps it open while the port is started, which it is; it is borrowed for a duplicate only.
     let fd = unsafe { BorrowedFd::borrow_raw(raw) }.try_clone_to_owned().ok()?;
-    if !eventfd {
-        return Some(WaitFd { fd, kind: WaitKind::Level });
-    }
     // Reading must never block a worker.
     let raw = fd.as_raw_fd();
     // SAFETY: plain flag operations on a descriptor we own.

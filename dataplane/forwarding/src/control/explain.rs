@@ -1,6 +1,8 @@
 //! What would happen to a packet: the resolution in words, and the outcome by the very pipeline.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 use ipnet::IpNet;
 
@@ -10,9 +12,10 @@ use crate::checksum;
 use crate::counters::WorkerCells;
 use crate::error::Error;
 use crate::fib::NextHopIndex;
+use crate::hash::FlowHash;
 use crate::headers::{ETHERNET, Family, ICMP, ICMPV6, IpView, SCTP, TCP, UDP};
 use crate::packet::{Buffer, Packet};
-use crate::pipeline::Ingress;
+use crate::pipeline::{Ingress, Place, Worker};
 use crate::reason::{Reason, Verdict};
 use crate::tables::NodeView;
 use crate::types::{PortId, VrfId};
@@ -46,6 +49,8 @@ pub enum Outcome {
     HandOver(Reason),
     /// It ends here.
     Drop(Reason),
+    /// A frame of a bridge domain that goes to several places.
+    Flood,
 }
 
 /// The answer.
@@ -60,6 +65,8 @@ pub struct Explanation {
 }
 
 const PROBE_TTL: u8 = 64;
+/// No port of this node has the last number.
+pub(super) const NO_PORT: PortId = PortId(u16::MAX);
 
 impl Control {
     /// What would happen to a packet in a VRF, without sending one and without counting it.
@@ -89,8 +96,15 @@ impl Control {
         let mut probe = Buffer::new(&frame);
         let mut verdict = [Verdict::Drop(Reason::PortDown)];
         // Counters of its own, which nobody adds up.
-        let mut reader = self.reader(std::sync::Arc::new(WorkerCells::new()));
-        let ingress = Ingress { mac: PROBE_MAC, vrf, tables: (v4, v6), node: NodeView::default() };
+        let mut reader = self.silent_reader();
+        let ingress = Ingress {
+            port: NO_PORT,
+            place: Place::Routed,
+            mac: PROBE_MAC,
+            vrf,
+            tables: (v4, v6),
+            node: NodeView::default(),
+        };
         reader.burst(&ingress, std::slice::from_mut(&mut probe), &mut verdict);
         let outcome = match verdict[0] {
             Verdict::Transmit(port) => {
@@ -99,6 +113,7 @@ impl Control {
             }
             Verdict::HandOver(reason) => Outcome::HandOver(reason),
             Verdict::Drop(reason) => Outcome::Drop(reason),
+            Verdict::Replicate => Outcome::Flood,
         };
         steps.push(match &outcome {
             Outcome::Transmit { port, headers } => {
@@ -106,8 +121,14 @@ impl Control {
             }
             Outcome::HandOver(reason) => format!("hand over to the kernel: {reason}"),
             Outcome::Drop(reason) => format!("drop: {reason}"),
+            Outcome::Flood => "flood".to_owned(),
         });
         Ok(Explanation { steps, outcome, prefix })
+    }
+
+    /// A reader whose counters nobody adds up and whose reports nobody reads.
+    pub(super) fn silent_reader(&self) -> Worker {
+        self.reader(Arc::new(WorkerCells::new()), sync_channel(0).0)
     }
 
     fn explain_route(
@@ -119,12 +140,23 @@ impl Control {
         flow: &Flow,
         frame: &[u8],
     ) {
+        let family = if flow.destination.is_ipv4() { Family::V4 } else { Family::V6 };
+        let Ok(view) = IpView::new(family, frame.get(ETHERNET..).unwrap_or_default()) else { return };
+        self.explain_paths(steps, vrf, prefix, found, view.flow_hash());
+    }
+
+    /// The paths of a route, and the one that a flow takes.
+    pub(super) fn explain_paths(
+        &self,
+        steps: &mut Vec<String>,
+        vrf: &str,
+        prefix: IpNet,
+        found: NextHopIndex,
+        hash: FlowHash,
+    ) {
         let paths = self.group_paths(found.index());
         let plural = if paths.len() == 1 { "" } else { "s" };
         steps.push(format!("VRF {vrf}: {prefix} -> {} path{plural}", paths.len()));
-        let family = if flow.destination.is_ipv4() { Family::V4 } else { Family::V6 };
-        let Ok(view) = IpView::new(family, frame.get(ETHERNET..).unwrap_or_default()) else { return };
-        let hash = view.flow_hash();
         let chosen = self.explain_choice(steps, found.index(), hash.overlay());
         let Some(Path::Vxlan { vtep, .. }) = chosen else { return };
         match self.vteps.get(&crate::types::address_bits(vtep)).and_then(|vtep| vtep.group) {
@@ -165,12 +197,12 @@ impl Control {
         }
     }
 
-    fn port_name(&self, port: PortId) -> String {
+    pub(super) fn port_name(&self, port: PortId) -> String {
         self.ports.get(&port).map_or_else(|| format!("port {port}"), |port| port.config.name.clone())
     }
 }
 
-const PROBE_MAC: u64 = 0x0200_0000_0001;
+pub(super) const PROBE_MAC: u64 = 0x0200_0000_0001;
 
 /// The smallest packet of a flow.
 fn frame(flow: &Flow) -> Vec<u8> {

@@ -8,10 +8,7 @@ use super::tunnels::TunnelSpec;
 use super::{Control, Dependency, Retired};
 use crate::error::Error;
 use crate::reason::Reason;
-use crate::tables::MAX_BUCKETS;
-use crate::tables::paths::{
-    BUCKET_CHUNK_LOG2, GroupWord, LARGEST_GROUP_LOG2, PathKind, PathWord, fill, shares,
-};
+use crate::tables::paths::{GroupWord, PathKind, PathWord, fill, shares};
 use crate::types::{Mac, PortId, Vni, address_bits};
 
 /// As the interface between the processes has it.
@@ -90,6 +87,13 @@ pub(super) struct Resolved {
     pub(super) usable: bool,
 }
 
+impl Resolved {
+    /// Whether it leaves by a port of this node, be the neighbour there resolved or not.
+    pub(super) const fn leads_to_neighbor(&self) -> bool {
+        matches!(self.hold, Hold::Adjacent { .. } | Hold::Connected)
+    }
+}
+
 /// What a path holds on to.
 #[derive(Debug)]
 pub(super) enum Hold {
@@ -97,40 +101,6 @@ pub(super) enum Hold {
     Adjacent { port: PortId, address: u128 },
     Connected,
     Tunnel(TunnelSpec),
-}
-
-/// Blocks of buckets, powers of two.
-#[derive(Debug)]
-pub(super) struct BucketSpace {
-    next: u32,
-    free: [Vec<u32>; LARGEST_GROUP_LOG2 as usize + 1],
-}
-
-impl BucketSpace {
-    pub(super) fn new() -> Self {
-        Self { next: 0, free: std::array::from_fn(|_| Vec::new()) }
-    }
-
-    fn take(&mut self, log2: u32) -> Option<u32> {
-        if let Some(base) = self.free.get_mut(log2 as usize)?.pop() {
-            return Some(base);
-        }
-        // A whole chunk of one size at a time, so that blocks stay aligned.
-        let size = 1 << log2;
-        let base = self.next;
-        if base + (1 << BUCKET_CHUNK_LOG2) > MAX_BUCKETS {
-            return None;
-        }
-        self.next += 1 << BUCKET_CHUNK_LOG2;
-        self.free[log2 as usize].extend((base..self.next).step_by(size).skip(1));
-        Some(base)
-    }
-
-    pub(super) fn give(&mut self, base: u32, log2: u32) {
-        if let Some(free) = self.free.get_mut(log2 as usize) {
-            free.push(base);
-        }
-    }
 }
 
 impl Control {
@@ -287,10 +257,13 @@ impl Control {
                 Path::Vxlan { vni, .. } => dependencies.push(Dependency::Vni(vni)),
                 _ => {}
             }
-            if let Hold::Tunnel(spec) = &resolved.hold
-                && let Some(vtep) = self.vteps.get(&address_bits(spec.vtep))
-            {
-                dependencies.push(Dependency::Vtep(vtep.slot));
+            match &resolved.hold {
+                Hold::Tunnel(spec) => {
+                    let vtep = self.vteps.get(&address_bits(spec.vtep));
+                    dependencies.extend(vtep.map(|vtep| Dependency::Vtep(vtep.slot)));
+                }
+                &Hold::Adjacent { port, address } => dependencies.push(Dependency::Neighbor(port, address)),
+                Hold::Connected | Hold::Nothing => {}
             }
         }
         dependencies
@@ -314,7 +287,10 @@ impl Control {
             Path::Adjacent { port, gateway } => {
                 let address = address_bits(gateway);
                 match self.adjacency_acquire(port, address) {
-                    Some(record) => plain(PathKind::Adjacent(record), Hold::Adjacent { port, address }),
+                    Some(record) => Resolved {
+                        usable: self.is_resolved(port, address),
+                        ..plain(PathKind::Adjacent(record), Hold::Adjacent { port, address })
+                    },
                     None => decline(Reason::NoNextHop, false),
                 }
             }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::groups::{Hold, Resolved, Stated};
+use super::groups::{Group, Hold, Resolved, Stated};
 use super::{Control, Path, WeightedPath};
 use crate::counters::{PortCounters, VrfCounters};
 use crate::error::Error;
@@ -90,8 +90,9 @@ impl Control {
             (PathKind::Decline(reason), _) => Some(reason),
             (_, &Hold::Adjacent { port, address }) => self.neighbor_problem(port, address),
             (_, Hold::Tunnel(spec)) => {
-                let vtep = self.vteps.get(&address_bits(spec.vtep)).filter(|vtep| vtep.usable);
-                match vtep.and_then(|vtep| vtep.group) {
+                let vtep = self.vteps.get(&address_bits(spec.vtep)).and_then(|vtep| vtep.group);
+                let leads = |group: &Group| group.resolved.iter().any(Resolved::leads_to_neighbor);
+                match vtep.filter(|group| self.groups.get(group).is_some_and(leads)) {
                     None => Some(Reason::UnresolvedVtep),
                     Some(group) => self.underlay_problem(group, address_bits(spec.vtep)),
                 }
@@ -116,8 +117,7 @@ impl Control {
     }
 
     fn neighbor_problem(&self, port: PortId, address: u128) -> Option<Reason> {
-        let known = self.neighbors.get(&(port, address)).is_some_and(|neighbor| neighbor.mac.is_some());
-        if known { None } else { Some(Reason::UnresolvedNeighbor) }
+        if self.is_resolved(port, address) { None } else { Some(Reason::UnresolvedNeighbor) }
     }
 }
 

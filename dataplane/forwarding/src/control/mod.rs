@@ -1,8 +1,13 @@
 //! The one writer: topology, the FIB session, and what an operator may look at.
 
+mod aging;
+mod bridges;
 mod explain;
+mod explain_frame;
 mod groups;
 mod inspect;
+mod learning;
+mod macs;
 mod neighbors;
 mod routes;
 mod topology;
@@ -11,24 +16,40 @@ mod tunnels;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
+pub use aging::Probe;
+pub use bridges::BridgeConfig;
 pub use explain::{Explanation, Flow, Outcome};
+pub use explain_frame::FrameExplanation;
 pub use groups::{Path, WeightedPath};
 pub use inspect::{NeighborEntry, PathEntry, RouteEntry};
+pub use learning::Learned;
+pub use macs::{MacEntry, MacKind};
 pub use routes::Swept;
-pub use topology::{PortConfig, VniConfig};
+pub use topology::{Attachment, BridgePort, PortConfig, VniConfig};
 
 use crate::counters::{PortCounters, VrfCounters, WorkerCells};
 use crate::fib::{FibControl, FibError, TableId};
+use crate::learn::{REPORTS, Report};
 use crate::pipeline::Worker;
 use crate::reclaim::{Domain, Limbo};
+use crate::tables::Writers;
 use crate::tables::address::AddressTableWriter;
+use crate::tables::blocks::Blocks;
+use crate::tables::bridge::FLOOD_CHUNK_LOG2;
 use crate::tables::chunked::Slots;
+use crate::tables::paths::BUCKET_CHUNK_LOG2;
 use crate::tables::{
-    MAX_GROUPS, MAX_NODES, MAX_PORTS, MAX_TUNNELS, MAX_VNIS, MAX_VRFS, MAX_VTEPS, NodeView, Tables,
+    MAX_BRIDGES, MAX_BUCKETS, MAX_FLOODS, MAX_GROUPS, MAX_NODES, MAX_PORTS, MAX_TUNNELS, MAX_VNIS, MAX_VRFS,
+    MAX_VTEPS, NodeView, Tables,
 };
 use crate::types::{PortId, Vni, VrfId};
-use groups::{BucketSpace, Group};
+use bridges::Bridge;
+use groups::Group;
+use learning::Host;
+use macs::MacState;
 use neighbors::Neighbor;
 use topology::{Port, VniState, Vrf};
 use tunnels::{Tunnel, Vtep};
@@ -46,6 +67,10 @@ enum Retired {
     Node(u32),
     Port(u32),
     Vrf(u32),
+    Bridge(u32),
+    Flood { base: u32, log2: u32 },
+    Mac(u32),
+    Gateway(u32),
 }
 
 /// What the paths of a group depend on, so that they are made anew when it changes.
@@ -55,6 +80,8 @@ enum Dependency {
     Vni(Vni),
     /// By slot.
     Vtep(u32),
+    /// Whether its MAC is known, not which it is.
+    Neighbor(PortId, u128),
 }
 
 /// The control side of the engine: one thread owns it and changes tables; [`Worker`]s read them.
@@ -83,7 +110,7 @@ pub struct Control {
 
     groups: HashMap<u32, Group, foldhash::fast::FixedState>,
     group_slots: Slots,
-    buckets: BucketSpace,
+    buckets: Blocks,
     dependents: BTreeSet<(Dependency, u32)>,
 
     neighbors: BTreeMap<(PortId, u128), Neighbor>,
@@ -96,6 +123,21 @@ pub struct Control {
     vtep_slots: Slots,
     /// Which VTEPs a group is the underlay route of, by address.
     vtep_users: BTreeSet<(u32, u128)>,
+
+    bridges: BTreeMap<Vni, Bridge>,
+    bridge_slots: Slots,
+    floods: Blocks,
+    macs: BTreeMap<(Vni, u64), MacState>,
+    mac_table: AddressTableWriter,
+    gateway_table: AddressTableWriter,
+    /// Hosts on ports of bridge domains, by address.
+    hosts: BTreeMap<(Vni, u128), Host>,
+    reports: Receiver<Report>,
+    reporter: SyncSender<Report>,
+    /// What was learned or forgotten since it was last asked.
+    learned: Vec<Learned>,
+    /// The time of the last upkeep.
+    now: Duration,
 
     /// Grows with every session; what was stated in an earlier one is stale.
     session: u64,
@@ -120,9 +162,10 @@ impl Control {
     /// Fails when the address space for the FIBs cannot be reserved.
     pub fn new() -> Result<Self, FibError> {
         let domain = Domain::new();
-        let neighbor_table = AddressTableWriter::new();
-        let peer_table = AddressTableWriter::new();
-        let tables = Arc::new(Tables::new(&neighbor_table, &peer_table));
+        let writers = Writers::new();
+        let tables = Arc::new(Tables::new(&writers));
+        let Writers { neighbors, peers, macs, gateways } = writers;
+        let (reporter, reports) = sync_channel(REPORTS);
         let mut control = Self {
             fib4: FibControl::new(&domain)?,
             fib6: FibControl::new(&domain)?,
@@ -142,17 +185,28 @@ impl Control {
             node_slots: Slots::new(MAX_NODES),
             groups: HashMap::default(),
             group_slots: Slots::new(MAX_GROUPS),
-            buckets: BucketSpace::new(),
+            buckets: Blocks::new(MAX_BUCKETS, BUCKET_CHUNK_LOG2),
             dependents: BTreeSet::new(),
             neighbors: BTreeMap::new(),
-            neighbor_table,
+            neighbor_table: neighbors,
             peers: HashMap::default(),
-            peer_table,
+            peer_table: peers,
             tunnels: HashMap::default(),
             tunnel_slots: Slots::new(MAX_TUNNELS),
             vteps: BTreeMap::new(),
             vtep_slots: Slots::new(MAX_VTEPS),
             vtep_users: BTreeSet::new(),
+            bridges: BTreeMap::new(),
+            bridge_slots: Slots::new(MAX_BRIDGES),
+            floods: Blocks::new(MAX_FLOODS, FLOOD_CHUNK_LOG2),
+            macs: BTreeMap::new(),
+            mac_table: macs,
+            gateway_table: gateways,
+            hosts: BTreeMap::new(),
+            reports,
+            reporter,
+            learned: Vec::new(),
+            now: Duration::ZERO,
             session: 0,
             names: HashMap::default(),
             port_baselines: HashMap::new(),
@@ -172,17 +226,19 @@ impl Control {
         let cells = Arc::new(WorkerCells::new());
         self.ports.keys().for_each(|&port| cells.make_port(port));
         self.vrfs.keys().for_each(|&vrf| cells.make_vrf(vrf));
+        self.bridges.values().for_each(|bridge| cells.make_bridge(bridge.slot));
         self.workers.push(Arc::clone(&cells));
-        self.reader(cells)
+        self.reader(cells, self.reporter.clone())
     }
 
-    fn reader(&self, cells: Arc<WorkerCells>) -> Worker {
+    fn reader(&self, cells: Arc<WorkerCells>, reports: SyncSender<Report>) -> Worker {
         Worker::new(
             Arc::clone(&self.tables),
             self.fib4.reader(),
             self.fib6.reader(),
             self.domain.register(),
             cells,
+            reports,
         )
     }
 
@@ -207,6 +263,10 @@ impl Control {
             Retired::Node(slot) => self.node_slots.give(slot),
             Retired::Port(slot) => self.port_slots.give(slot),
             Retired::Vrf(slot) => self.vrf_slots.give(slot),
+            Retired::Bridge(slot) => self.bridge_slots.give(slot),
+            Retired::Flood { base, log2 } => self.floods.give(base, log2),
+            Retired::Mac(slot) => self.mac_table.release(slot),
+            Retired::Gateway(slot) => self.gateway_table.release(slot),
         });
     }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::topology::is_unicast;
-use super::{Control, Retired};
+use super::{Control, Dependency, Retired};
 use crate::error::Error;
 use crate::tables::Station;
 use crate::types::{Mac, PortId, address_bits};
@@ -37,8 +37,12 @@ impl Control {
         let station = Station::new(mac, port.0).0;
         if let Some(neighbor) = self.neighbors.get_mut(&key) {
             neighbor.session = session;
-            if neighbor.mac.replace(mac) != Some(mac) {
+            let old = neighbor.mac.replace(mac);
+            if old != Some(mac) {
                 self.neighbor_table.set(neighbor.slot, station);
+            }
+            if old.is_none() {
+                self.rebuild_dependents(Dependency::Neighbor(port, key.1));
             }
             return Ok(());
         }
@@ -54,9 +58,16 @@ impl Control {
 
     pub(super) fn neighbor_forget(&mut self, key: (PortId, u128)) {
         let Some(neighbor) = self.neighbors.get_mut(&key) else { return };
-        neighbor.mac = None;
-        self.neighbor_table.set(neighbor.slot, 0);
+        if neighbor.mac.take().is_some() {
+            self.neighbor_table.set(neighbor.slot, 0);
+            self.rebuild_dependents(Dependency::Neighbor(key.0, key.1));
+        }
         self.neighbor_tidy(key);
+    }
+
+    /// Whether a neighbour's MAC is known.
+    pub(super) fn is_resolved(&self, port: PortId, address: u128) -> bool {
+        self.neighbors.get(&(port, address)).is_some_and(|neighbor| neighbor.mac.is_some())
     }
 
     /// Forgets all neighbours of a port.

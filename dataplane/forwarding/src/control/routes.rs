@@ -14,6 +14,8 @@ pub struct Swept {
     pub routes: u64,
     /// Neighbours that the session did not state.
     pub neighbors: u64,
+    /// MACs behind VTEPs that the session did not state.
+    pub macs: u64,
 }
 
 impl Control {
@@ -25,7 +27,7 @@ impl Control {
         }
     }
 
-    /// Removes the routes and neighbours that this session has not stated.
+    /// Removes the routes, neighbours, remote MACs and flood lists that this session has not stated.
     pub fn session_sweep(&mut self) -> Swept {
         let mut swept = Swept::default();
         let stale_groups: std::collections::HashSet<u32, foldhash::fast::FixedState> = self
@@ -66,6 +68,7 @@ impl Control {
             .collect();
         swept.neighbors = stale.len() as u64;
         stale.into_iter().for_each(|key| self.neighbor_forget(key));
+        swept.macs = self.macs_sweep();
         swept
     }
 

@@ -6,25 +6,52 @@ use super::{Control, Dependency, Retired};
 use crate::counters::{PortCounters, VrfCounters};
 use crate::error::Error;
 use crate::fib::TableId;
-use crate::tables::{NodeView, PortView, VniView};
+use crate::tables::{NodeView, PortRole, PortView, VniView};
 use crate::types::{Mac, PortId, Vni, VrfId, address_bits};
 
 /// RFC 791: every internet module must forward 68 bytes unfragmented.
-const SMALLEST_MTU: u16 = 68;
+pub(super) const SMALLEST_MTU: u16 = 68;
 /// IANA's port of VXLAN.
-const VXLAN_PORT: u16 = 4789;
+pub(super) const VXLAN_PORT: u16 = 4789;
 
 /// What a port is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortConfig {
     /// For explanations; nothing depends on it.
     pub name: String,
-    /// The VRF in which what it receives is looked up.
-    pub vrf: VrfId,
-    /// The router's MAC on it.
+    /// What it is part of.
+    pub attachment: Attachment,
+    /// The router's MAC on it; of a bridged port, its device's.
     pub mac: Mac,
     /// The largest IP packet it carries, bytes, 68 to 65535.
     pub mtu: u16,
+}
+
+/// What a port is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// The VRF in which what it receives is looked up.
+    Routed(VrfId),
+    /// A bridge domain.
+    Bridged(BridgePort),
+}
+
+/// A port's place in a bridge domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BridgePort {
+    /// The domain's L2VNI.
+    pub vni: Vni,
+    /// Most MACs that are learned on it.
+    pub mac_limit: u32,
+    /// Broadcast, multicast and unknown unicast frames that it may send in, per second and worker that polls it.
+    pub flood_rate: u32,
+}
+
+impl BridgePort {
+    /// A port of a domain with the usual limits.
+    pub const fn new(vni: Vni) -> Self {
+        Self { vni, mac_limit: 8192, flood_rate: 10_000 }
+    }
 }
 
 /// What an L3VNI is.
@@ -43,6 +70,19 @@ pub struct VniConfig {
 #[derive(Debug)]
 pub(super) struct Port {
     pub(super) config: PortConfig,
+    /// The domain whose router interface it is.
+    pub(super) svi: Option<Vni>,
+    /// MACs learned on it.
+    pub(super) macs: u32,
+}
+
+impl Port {
+    pub(super) const fn bridge(&self) -> Option<BridgePort> {
+        match self.config.attachment {
+            Attachment::Bridged(port) => Some(port),
+            Attachment::Routed(_) => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -61,6 +101,13 @@ impl Control {
     /// A new port.
     pub fn port_add(&mut self, config: PortConfig) -> Result<PortId, Error> {
         self.check_port(&config)?;
+        let port = self.port_number()?;
+        self.publish_port(port, config)?;
+        Ok(port)
+    }
+
+    /// A number for a port, with room for its counters.
+    pub(super) fn port_number(&mut self) -> Result<PortId, Error> {
         let slot = self.port_slots.take().or_else(|| {
             self.reclaim_slots();
             self.port_slots.take()
@@ -70,44 +117,61 @@ impl Control {
         let mut baseline = PortCounters::default();
         self.workers.iter().filter_map(|worker| worker.port(port)).for_each(|cells| baseline.add(cells));
         self.port_baselines.insert(port, baseline);
-        self.publish_port(port, config)?;
         Ok(port)
     }
 
-    /// Changes a port.
+    /// Changes a port. One that leaves a bridge domain, or comes into another, forgets its MACs.
     pub fn port_set(&mut self, port: PortId, config: PortConfig) -> Result<(), Error> {
-        if !self.ports.contains_key(&port) {
-            return Err(Error::UnknownPort(port));
-        }
+        self.own_port(port)?;
         self.check_port(&config)?;
         self.publish_port(port, config)
     }
 
-    /// Removes a port with its neighbours. Paths over it are dead from now on, even if another port gets its number.
+    /// Removes a port with its neighbours and MACs. Paths over it are dead from now on, even if another port gets its
+    /// number.
     pub fn port_remove(&mut self, port: PortId) -> Result<(), Error> {
-        self.ports.remove(&port).ok_or(Error::UnknownPort(port))?;
+        let vni = self.own_port(port)?.bridge().map(|bridge| bridge.vni);
+        self.port_flush(port);
+        self.port_forget(port);
+        if let Some(vni) = vni {
+            self.flood_publish(vni);
+        }
+        Ok(())
+    }
+
+    pub(super) fn port_forget(&mut self, port: PortId) {
+        self.ports.remove(&port);
         self.tables.set_port(port, None);
         self.rebuild_dependents(Dependency::Port(port));
         self.neighbors_remove_of(port);
         self.port_baselines.remove(&port);
         self.retire(Retired::Port(port.0.into()));
-        Ok(())
+    }
+
+    /// A port that was added, not made with a bridge domain.
+    fn own_port(&self, port: PortId) -> Result<&Port, Error> {
+        self.ports.get(&port).filter(|state| state.svi.is_none()).ok_or(Error::UnknownPort(port))
     }
 
     /// What a port is.
     pub fn port(&self, port: PortId) -> Option<&PortConfig> {
-        self.ports.get(&port).map(|port| &port.config)
+        self.own_port(port).ok().map(|port| &port.config)
     }
 
     /// All ports.
     pub fn ports(&self) -> impl Iterator<Item = (PortId, &PortConfig)> {
-        self.ports.iter().map(|(&id, port)| (id, &port.config))
+        self.ports.iter().filter(|(_, port)| port.svi.is_none()).map(|(&id, port)| (id, &port.config))
     }
 
     fn check_port(&self, config: &PortConfig) -> Result<(), Error> {
-        if !self.vrfs.contains_key(&config.vrf) {
-            Err(Error::UnknownVrf(config.vrf))
-        } else if !config.mac.is_unicast() {
+        match config.attachment {
+            Attachment::Routed(vrf) if !self.vrfs.contains_key(&vrf) => return Err(Error::UnknownVrf(vrf)),
+            Attachment::Bridged(BridgePort { vni, .. }) if !self.bridges.contains_key(&vni) => {
+                return Err(Error::UnknownVni(vni));
+            }
+            _ => {}
+        }
+        if !config.mac.is_unicast() {
             Err(Error::MacNotUnicast(config.mac))
         } else if config.mtu < SMALLEST_MTU {
             Err(Error::MtuTooSmall(config.mtu))
@@ -117,9 +181,31 @@ impl Control {
     }
 
     fn publish_port(&mut self, port: PortId, config: PortConfig) -> Result<(), Error> {
-        let view = PortView { mac: config.mac, mtu: config.mtu, vrf: config.vrf };
+        let (vrf, role) = match config.attachment {
+            Attachment::Routed(vrf) => (vrf, PortRole::Routed),
+            Attachment::Bridged(BridgePort { vni, flood_rate, .. }) => {
+                let bridge = self.bridges.get(&vni).ok_or(Error::UnknownVni(vni))?.slot;
+                (VrfId::DEFAULT, PortRole::Bridged { bridge, flood_rate })
+            }
+        };
+        let view = PortView { mac: config.mac, mtu: config.mtu, vrf, role };
+        let before = self.ports.get(&port).and_then(Port::bridge).map(|bridge| bridge.vni);
+        let after = match config.attachment {
+            Attachment::Routed(_) => None,
+            Attachment::Bridged(bridge) => Some(bridge.vni),
+        };
+        if before != after {
+            self.port_flush(port);
+            // As a routed port it had neighbours.
+            self.neighbors_remove_of(port);
+        }
         self.tables.set_port(port, Some(view)).ok_or(Error::Full("port"))?;
-        self.ports.insert(port, Port { config });
+        let macs = self.ports.get(&port).map_or(0, |port| port.macs);
+        self.ports.insert(port, Port { config, svi: None, macs });
+        self.judge_full(port);
+        if before != after {
+            before.into_iter().chain(after).for_each(|vni| self.flood_publish(vni));
+        }
         Ok(())
     }
 
@@ -154,8 +240,9 @@ impl Control {
             return Err(Error::DefaultVrf);
         }
         let tables = self.vrf_tables(vrf).ok_or(Error::UnknownVrf(vrf))?;
-        if let Some((_, port)) = self.ports().find(|(_, port)| port.vrf == vrf) {
-            return Err(Error::VrfInUse { vrf, user: format!("port {}", port.name) });
+        let used = |port: &&Port| port.config.attachment == Attachment::Routed(vrf);
+        if let Some(port) = self.ports.values().find(used) {
+            return Err(Error::VrfInUse { vrf, user: format!("port {}", port.config.name) });
         }
         if let Some((vni, _)) = self.vnis().find(|(_, config)| config.vrf == vrf) {
             return Err(Error::VrfInUse { vrf, user: format!("VNI {vni}") });
@@ -213,19 +300,39 @@ impl Control {
         if self.vnis.get(&vni).is_some_and(|state| state.config == config) {
             return Ok(());
         }
+        if self.bridges.contains_key(&vni) {
+            return Err(Error::VniKind(vni));
+        }
         if config.vrf == VrfId::DEFAULT {
             return Err(Error::VniInDefaultVrf(vni));
         }
         if !self.vrfs.contains_key(&config.vrf) {
             return Err(Error::UnknownVrf(config.vrf));
         }
-        if !self.vtep_addresses.contains(&config.vtep) {
-            return Err(Error::NotOurVtep { vni, address: config.vtep });
-        }
         if !config.router_mac.is_unicast() {
             return Err(Error::MacNotUnicast(config.router_mac));
         }
-        let udp_ports = self.udp_ports_with(vni, Some(config.udp_port))?;
+        let view = VniView {
+            router_mac: config.router_mac,
+            udp_port: config.udp_port,
+            own: address_bits(config.vtep),
+            vrf: config.vrf,
+            bridge: None,
+        };
+        let slot = self.vni_publish(vni, config.vtep, view)?;
+        if let Some(old) = self.vnis.insert(vni, VniState { config, slot }) {
+            self.retire(Retired::Vni(old.slot));
+        }
+        self.rebuild_dependents(Dependency::Vni(vni));
+        Ok(())
+    }
+
+    /// Makes a VNI lead to a new record; the record's slot.
+    pub(super) fn vni_publish(&mut self, vni: Vni, vtep: IpAddr, view: VniView) -> Result<u32, Error> {
+        if !self.vtep_addresses.contains(&vtep) {
+            return Err(Error::NotOurVtep { vni, address: vtep });
+        }
+        let udp_ports = self.udp_ports_with(vni, Some(view.udp_port))?;
         let slot = self.vni_slots.take().or_else(|| {
             self.reclaim_slots();
             self.vni_slots.take()
@@ -235,35 +342,26 @@ impl Control {
             self.vni_slots.give(slot);
             return Err(error);
         }
-        let view = VniView {
-            router_mac: config.router_mac,
-            udp_port: config.udp_port,
-            own: address_bits(config.vtep),
-            vrf: config.vrf,
-        };
-        if self
-            .tables
-            .write_vni(slot, &view)
-            .and_then(|()| self.tables.link_vni(vni.get(), Some(slot)))
-            .is_none()
-        {
+        let linked = self.tables.write_vni(slot, &view);
+        if linked.and_then(|()| self.tables.link_vni(vni.get(), Some(slot))).is_none() {
             self.vni_slots.give(slot);
             return Err(Error::Full("VNI"));
         }
-        if let Some(old) = self.vnis.insert(vni, VniState { config, slot }) {
-            self.retire(Retired::Vni(old.slot));
-        }
-        self.rebuild_dependents(Dependency::Vni(vni));
-        Ok(())
+        Ok(slot)
+    }
+
+    /// Makes a VNI that leads to a record lead nowhere.
+    pub(super) fn vni_unpublish(&mut self, vni: Vni, slot: u32) -> Result<(), Error> {
+        self.tables.link_vni(vni.get(), None);
+        self.retire(Retired::Vni(slot));
+        let udp_ports = self.udp_ports_with(vni, None)?;
+        self.publish_node(NodeView { udp_ports, ..self.node })
     }
 
     /// Removes an L3VNI. Routes that leave by it hand their packets over until it returns.
     pub fn vni_remove(&mut self, vni: Vni) -> Result<(), Error> {
         let state = self.vnis.remove(&vni).ok_or(Error::UnknownVni(vni))?;
-        self.tables.link_vni(vni.get(), None);
-        self.retire(Retired::Vni(state.slot));
-        let udp_ports = self.udp_ports_with(vni, None)?;
-        self.publish_node(NodeView { udp_ports, ..self.node })?;
+        self.vni_unpublish(vni, state.slot)?;
         self.rebuild_dependents(Dependency::Vni(vni));
         Ok(())
     }
@@ -275,8 +373,9 @@ impl Control {
 
     /// The different UDP ports when `vni` has `port`.
     fn udp_ports_with(&self, vni: Vni, port: Option<u16>) -> Result<[u16; 4], Error> {
-        let others =
-            self.vnis.iter().filter(|(other, _)| **other != vni).map(|(_, state)| state.config.udp_port);
+        let routed = self.vnis.iter().map(|(other, state)| (other, state.config.udp_port));
+        let bridged = self.bridges.iter().map(|(other, bridge)| (other, bridge.config.udp_port));
+        let others = routed.chain(bridged).filter(|(other, _)| **other != vni).map(|(_, port)| port);
         let mut ports = [0; 4];
         for port in others.chain(port) {
             if !ports.contains(&port) {

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 pub(super) use crate::tables::tunnel::TunnelSpec;
 
-use super::groups::Hold;
 use super::{Control, Dependency, Peer, Retired};
 use crate::types::{Vni, VrfId, address_bits, address_from_bits};
 
@@ -117,9 +116,10 @@ impl Control {
     /// Looks whether a VTEP can be reached, and moves the flows of groups with several paths if that changed.
     fn vtep_judge(&mut self, address: u128) {
         let Some(vtep) = self.vteps.get(&address) else { return };
-        let usable = vtep.group.and_then(|group| self.groups.get(&group)).is_some_and(|group| {
-            group.resolved.iter().any(|path| matches!(path.hold, Hold::Adjacent { .. } | Hold::Connected))
-        });
+        let usable = vtep
+            .group
+            .and_then(|group| self.groups.get(&group))
+            .is_some_and(|group| group.resolved.iter().any(|path| path.usable && path.leads_to_neighbor()));
         let slot = vtep.slot;
         if usable != vtep.usable
             && let Some(vtep) = self.vteps.get_mut(&address)

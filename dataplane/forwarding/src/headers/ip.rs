@@ -1,7 +1,8 @@
 //! IPv4 and IPv6: validation and what the engine needs of them.
 
 use super::{
-    BFD, BGP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMPV6, IPV4, IPV6, OSPF, PIM, SCTP, TCP, UDP, VRRP, be16, be32,
+    BFD, BGP, ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMPV6, IPV4, IPV6, OSPF, PIM, SCTP, TCP, UDP, VRRP,
+    be16, be32,
 };
 use crate::checksum;
 use crate::hash::FlowHash;
@@ -194,6 +195,28 @@ const fn address_bits(family: Family, address: u128) -> u128 {
     match family {
         Family::V4 => v4_bits(address as u32),
         Family::V6 => address,
+    }
+}
+
+/// The flow of a frame that is bridged, whatever is in it: by addresses and ports if it looks like IP, else by its MACs.
+#[inline(always)]
+pub(crate) fn frame_flow_hash(frame: &[u8]) -> FlowHash {
+    let Some((ethernet, ip)) = frame.split_first_chunk::<ETHERNET>() else { return FlowHash::default() };
+    let ethertype = u16::from_be_bytes([ethernet[12], ethernet[13]]);
+    match (Family::of_ethertype(ethertype), ip.first_chunk::<IPV4>(), ip.first_chunk::<IPV6>()) {
+        (Some(Family::V4), Some(header), _) => {
+            let fragment = header[6] & 0x3f | header[7] != 0;
+            let offset = usize::from(header[0] & 0xf) * 4;
+            let transport = Transport::new(ip, offset, header[9], fragment);
+            let address = |at| be32(ip, at).unwrap_or(0);
+            FlowHash::v4(address(12), address(16), transport.ports, transport.protocol)
+        }
+        (Some(Family::V6), _, Some(header)) => {
+            let transport = Transport::new(ip, IPV6, header[6], header[6] == FRAGMENT);
+            let address = |at: usize| u128::from_be_bytes(std::array::from_fn(|i| header[at + i]));
+            FlowHash::v6(address(8), address(24), transport.ports, transport.protocol)
+        }
+        _ => FlowHash::of_macs(ethernet, ethertype),
     }
 }
 

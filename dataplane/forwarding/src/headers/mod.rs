@@ -2,9 +2,11 @@
 //!
 //! A view is made once, by a function that has looked at every length it relies on; after that nothing is checked again.
 
+pub(crate) mod arp;
 mod ip;
+pub(crate) mod nd;
 
-pub(crate) use ip::{Family, IpView, is_nd, udp_length};
+pub(crate) use ip::{Family, IpView, frame_flow_hash, is_nd, udp_length};
 
 /// Destination, source, EtherType.
 pub(crate) const ETHERNET: usize = 14;
@@ -37,6 +39,9 @@ const BFD: [u16; 3] = [3784, 3785, 4784];
 /// The I flag: a VNI follows (RFC 7348 section 5).
 pub(crate) const VXLAN_FLAG_VNI: u8 = 0x08;
 
+/// Groups that no bridge forwards: spanning tree, LACP, LLDP and the like (IEEE 802.1Q table 8-1), without their last 4 bits.
+const RESERVED_GROUPS: u64 = 0x0018_0c20_0000;
+
 /// An Ethernet header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EthernetView {
@@ -66,6 +71,18 @@ impl EthernetView {
     #[inline(always)]
     pub(crate) const fn is_group(self) -> bool {
         self.destination >> 40 & 1 == 1
+    }
+
+    /// Whether the destination is a group that no bridge forwards.
+    pub(crate) const fn is_reserved_group(self) -> bool {
+        self.destination >> 4 == RESERVED_GROUPS
+    }
+
+    /// The source of a frame that has a header, as [`Mac::bits`](crate::Mac) has it.
+    #[inline(always)]
+    pub(crate) fn source_bits(frame: &[u8]) -> u64 {
+        let Some([.., a, b, c, d, e, f]) = frame.first_chunk::<12>() else { return 0 };
+        u64::from_be_bytes([0, 0, *a, *b, *c, *d, *e, *f])
     }
 
     pub(crate) const fn is_tagged(self) -> bool {

@@ -1,30 +1,62 @@
 //! The first stage: what a frame is, and in which table it is looked up.
 
-use super::Ingress;
+use super::bridge::{self, Decision, Inside};
+use super::learn::Learner;
+use super::{Ingress, Place};
+use crate::counters::WorkerCells;
 use crate::ecn;
 use crate::fib::TableId;
 use crate::headers::{
     ETHERNET, ETHERTYPE_ARP, EthernetView, Family, IpView, UDP, UDP_VXLAN, VXLAN_FLAG_VNI, be32, udp_length,
 };
+use crate::learn::Origin;
 use crate::reason::Reason;
 use crate::tables::Tables;
 use crate::types::VrfId;
 
 /// A packet to be looked up.
-pub(super) struct Classified {
-    pub(super) view: IpView,
+pub(crate) struct Routed {
+    pub(crate) view: IpView,
     /// Where it starts in the frame.
-    pub(super) l3: u16,
+    pub(crate) l3: u16,
     /// Its type of service when it leaves.
-    pub(super) tos: u8,
-    pub(super) vrf: VrfId,
-    pub(super) tables: (TableId, TableId),
+    pub(crate) tos: u8,
+    pub(crate) vrf: VrfId,
+    pub(crate) tables: (TableId, TableId),
     /// It came through a tunnel that ends here.
-    pub(super) tunnelled: bool,
+    pub(crate) tunnelled: bool,
+}
+
+/// A frame, and where in a bridge domain it is if it is in one.
+pub(crate) enum Frame<'a> {
+    /// To be routed.
+    Routed(Routed),
+    /// In a bridge domain.
+    Inside(Inside<'a>),
 }
 
 #[inline(always)]
-pub(super) fn classify(tables: &Tables, ingress: &Ingress, frame: &[u8]) -> Result<Classified, Reason> {
+pub(super) fn classify(
+    tables: &Tables,
+    learner: &mut Learner,
+    cells: &WorkerCells,
+    ingress: &Ingress,
+    frame: &[u8],
+) -> Result<Decision, Reason> {
+    match locate(tables, ingress, frame)? {
+        Frame::Routed(routed) => Ok(Decision::Route(routed)),
+        Frame::Inside(inside) => bridge::decide(tables, learner, cells.bridge(inside.bridge.slot), &inside),
+    }
+}
+
+/// What a frame is, without a trace of having looked.
+#[inline(always)]
+pub(crate) fn locate<'a>(tables: &Tables, ingress: &Ingress, frame: &'a [u8]) -> Result<Frame<'a>, Reason> {
+    if let Place::Bridged { bridge, flood_rate } = ingress.place {
+        let origin = Origin::Port(ingress.port);
+        let inside = Inside { bridge, frame, at: 0, port: ingress.port, origin, flood_rate, outer_tos: None };
+        return Ok(Frame::Inside(inside));
+    }
     let ethernet = EthernetView::new(frame).ok_or(Reason::Runt)?;
     if ethernet.destination_bits() != ingress.mac {
         return Err(not_to_us(ethernet, frame));
@@ -42,7 +74,9 @@ pub(super) fn classify(tables: &Tables, ingress: &Ingress, frame: &[u8]) -> Resu
     }
     #[expect(clippy::cast_possible_truncation, reason = "14")]
     let l3 = ETHERNET as u16;
-    Ok(Classified { view, l3, tos: view.tos, vrf: ingress.vrf, tables: ingress.tables, tunnelled: false })
+    let routed =
+        Routed { view, l3, tos: view.tos, vrf: ingress.vrf, tables: ingress.tables, tunnelled: false };
+    Ok(Frame::Routed(routed))
 }
 
 /// To a group, or to another station.
@@ -80,12 +114,12 @@ fn not_ip(ethernet: EthernetView, frame: &[u8]) -> Reason {
 /// The inner packet of a UDP packet to our VTEP address; nothing when its port is none of VXLAN's, and it is an ordinary
 /// packet to us.
 #[inline(always)]
-fn decapsulate(
+fn decapsulate<'a>(
     tables: &Tables,
     ingress: &Ingress,
     outer: &IpView,
-    packet: &[u8],
-) -> Result<Option<Classified>, Reason> {
+    packet: &'a [u8],
+) -> Result<Option<Frame<'a>>, Reason> {
     let transport = outer.transport;
     if transport.fragment {
         return Err(Reason::OuterFragment);
@@ -114,6 +148,19 @@ fn decapsulate(
     }
     let inner_start = start + UDP_VXLAN;
     let inner = packet.get(inner_start..start + udp_length).unwrap_or_default();
+    if let Some(slot) = view.bridge {
+        #[expect(clippy::cast_possible_truncation, reason = "at most 14 + 60 + 16")]
+        let at = (ETHERNET + inner_start) as u16;
+        return Ok(Some(Frame::Inside(Inside {
+            bridge: tables.bridge(slot).ok_or(Reason::NoBridge)?,
+            frame: inner,
+            at,
+            port: ingress.port,
+            origin: Origin::Vtep(outer.source_bits()),
+            flood_rate: 0,
+            outer_tos: Some(outer.tos),
+        })));
+    }
     let ethernet = EthernetView::new(inner).ok_or(Reason::MalformedVxlan)?;
     if ethernet.destination_bits() != view.router_mac.bits() {
         return Err(Reason::NotRouterMac);
@@ -123,12 +170,12 @@ fn decapsulate(
     let ecn = ecn::decapsulate(outer.tos, inner.tos)?;
     #[expect(clippy::cast_possible_truncation, reason = "at most 14 + 60 + 16 + 14")]
     let l3 = (ETHERNET + inner_start + ETHERNET) as u16;
-    Ok(Some(Classified {
+    Ok(Some(Frame::Routed(Routed {
         view: inner,
         l3,
         tos: inner.tos & !ecn::MASK | ecn,
         vrf: view.vrf,
         tables: tables.vrf(view.vrf).ok_or(Reason::UnknownVni)?,
         tunnelled: true,
-    }))
+    })))
 }

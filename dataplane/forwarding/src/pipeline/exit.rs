@@ -29,12 +29,30 @@ pub(super) struct Exit {
     /// The port's MAC, and its MTU.
     pub(super) own: Station,
     pub(super) tunnel: Option<u32>,
+    /// The slot plus one of the bridge domain that it is routed into, whose MAC table then says the port.
+    bridge: u32,
 }
 
 impl Exit {
     #[inline(always)]
     pub(super) const fn port(&self) -> PortId {
         PortId(self.neighbor.number())
+    }
+
+    /// The bridge domain that a packet is routed into.
+    #[inline(always)]
+    pub(super) const fn bridge(&self) -> Option<u32> {
+        self.bridge.checked_sub(1)
+    }
+
+    /// A way out of a bridge domain: by a port of it, with the MACs that the frame is to have.
+    pub(super) const fn bridged(self, port: PortId) -> Self {
+        Self { neighbor: Station::new(self.neighbor.mac(), port.0), ..self }
+    }
+
+    /// A way out of a bridge domain through a tunnel.
+    pub(super) const fn tunnelled(self, neighbor: Station, own: Station, tunnel: u32) -> Self {
+        Self { neighbor, own, tunnel: Some(tunnel), ..self }
     }
 }
 
@@ -62,12 +80,16 @@ pub(super) fn leave(
         }
         path => (neighbor(tables, path, destination)?, None, 0),
     };
-    let port = tables.ports.get(neighbor.number().into()).map(crate::tables::PortRecord::station);
-    let own = port.filter(|station| !station.is_none()).ok_or(Reason::NoPort)?;
+    let record = tables.ports.get(neighbor.number().into()).ok_or(Reason::NoPort)?;
+    let own = record.station();
+    if own.is_none() {
+        return Err(Reason::NoPort);
+    }
     if usize::from(ip.length) + overhead > usize::from(own.number()) {
         return Err(Reason::TooBig);
     }
-    Ok(Exit { neighbor, own, tunnel })
+    let bridge = record.svi_of().map_or(0, |bridge| bridge + 1);
+    Ok(Exit { neighbor, own, tunnel, bridge })
 }
 
 /// The neighbour that a plain path leads to.
@@ -85,7 +107,7 @@ fn neighbor(tables: &Tables, path: PathKind, destination: impl Fn() -> u128) -> 
 
 /// The neighbour towards a tunnel's VTEP, and what the tunnel adds.
 #[inline(always)]
-fn underlay(tables: &Tables, tunnel: u32, hash: FlowHash) -> Result<(Station, usize), Reason> {
+pub(super) fn underlay(tables: &Tables, tunnel: u32, hash: FlowHash) -> Result<(Station, usize), Reason> {
     let record = tables.tunnels.get(tunnel).ok_or(Reason::NoNextHop)?;
     let head = record.head();
     let group = tables.vteps.get(head.vtep).map_or(0, |word| word.load(Ordering::Acquire));

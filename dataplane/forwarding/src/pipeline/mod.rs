@@ -1,28 +1,42 @@
 //! The workers' side: a burst of packets through stages, each over all packets before the next begins.
 //!
-//! classify (headers, VXLAN) -> longest-prefix match per family -> choice of path -> neighbour, TTL and MTU -> rewrite.
+//! classify (headers, VXLAN, sender's MAC) -> longest-prefix match per family -> choice of path -> neighbour, TTL and MTU
+//! -> MAC in the bridge domain, of frames that are bridged or routed into one -> rewrite.
 //! All but the last only read, so that a packet which is declined at any stage is still as it was received. The stages
 //! keep what they find in arrays by packet; within a stage packets do not depend on each other, so the processor works on
 //! several at once while memory answers.
 
+mod bridge;
 mod classify;
 mod exit;
+mod learn;
+mod meter;
+mod replicate;
 mod rewrite;
+mod switch;
 
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 use crate::counters::WorkerCells;
 use crate::fib::{FibReader, NextHopIndex, TableId};
 use crate::hash::FlowHash;
 use crate::headers::{Family, IpView};
+use crate::learn::Report;
 use crate::packet::Packet;
 use crate::reason::{Reason, Verdict};
 use crate::reclaim::ReaderHandle;
+use crate::tables::bridge::BridgeView;
 use crate::tables::paths::{PathKind, PathWord};
-use crate::tables::{NodeView, Tables};
+use crate::tables::{NodeView, PortRole, Tables};
 use crate::types::{PortId, VrfId, v4_bits};
-use classify::Classified;
+pub(crate) use bridge::Inside;
+use bridge::{Answer, Decision};
+pub(crate) use classify::{Frame, Routed, locate};
 use exit::Exit;
+use learn::Learner;
+use switch::{From, Switching};
 
 /// Packets that go through the stages together; longer slices are cut.
 pub const MAX_BURST: usize = 256;
@@ -37,18 +51,28 @@ pub struct Worker {
     fib6: FibReader<u128>,
     reader: ReaderHandle,
     cells: Arc<WorkerCells>,
+    learner: Learner,
     scratch: Box<Scratch>,
 }
 
 /// Where packets come from.
 #[derive(Clone, Copy)]
 pub(crate) struct Ingress {
+    pub(crate) port: PortId,
+    pub(crate) place: Place,
     /// The MAC that frames to us have, as [`Mac::bits`](crate::Mac).
     pub(crate) mac: u64,
     pub(crate) vrf: VrfId,
     pub(crate) tables: (TableId, TableId),
     /// What makes a packet VXLAN to us; nothing outside the default VRF.
     pub(crate) node: NodeView,
+}
+
+/// What a port is part of.
+#[derive(Clone, Copy)]
+pub(crate) enum Place {
+    Routed,
+    Bridged { bridge: BridgeView, flood_rate: u32 },
 }
 
 /// What the stages know of each packet.
@@ -64,6 +88,16 @@ struct Scratch {
     hash: [FlowHash; MAX_BURST],
     vrf: [VrfId; MAX_BURST],
     exits: [Exit; MAX_BURST],
+    /// Frames for one MAC of a bridge domain: bridged, and routed into it.
+    switch: Switching,
+    /// Requests that are answered here.
+    answers: Answers,
+}
+
+struct Answers {
+    count: usize,
+    packet: [u8; MAX_BURST],
+    answer: [Answer; MAX_BURST],
 }
 
 /// The packets of one family, without gaps.
@@ -105,6 +139,7 @@ impl Worker {
         fib6: FibReader<u128>,
         reader: ReaderHandle,
         cells: Arc<WorkerCells>,
+        reports: SyncSender<Report>,
     ) -> Self {
         let scratch = Box::new(Scratch {
             v4: Lookups::new(),
@@ -116,8 +151,10 @@ impl Worker {
             hash: [FlowHash::default(); MAX_BURST],
             vrf: [VrfId::DEFAULT; MAX_BURST],
             exits: [Exit::default(); MAX_BURST],
+            switch: Switching::new(),
+            answers: Answers { count: 0, packet: [0; MAX_BURST], answer: [Answer::default(); MAX_BURST] },
         });
-        Self { tables, fib4, fib6, reader, cells, scratch }
+        Self { tables, fib4, fib6, reader, cells, learner: Learner::new(reports), scratch }
     }
 
     /// Decides on packets that came in by `port` and rewrites those to be transmitted; `verdicts` gets what to do with
@@ -137,6 +174,20 @@ impl Worker {
             }
             self.count(port, packets.len() as u64, bytes, verdicts);
         }
+    }
+
+    /// Says what time it is, by any clock that never goes back. To be called once per round: rates of bridge domains' ports
+    /// are kept by it. While nobody calls it, ports may flood what they may at once, and no more.
+    #[inline]
+    pub fn tick(&mut self, now: Duration) {
+        self.learner.tick(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Whether something was seen in a bridge domain since this was last asked that the control side is to
+    /// [look at](crate::Control::upkeep).
+    #[inline]
+    pub fn take_reported(&mut self) -> bool {
+        self.learner.take_reported()
     }
 
     /// Says that nothing of the tables is held any more. To be called once per burst, and once per empty poll.
@@ -178,10 +229,18 @@ impl Worker {
         }
     }
 
-    fn ingress(&self, port: PortId) -> Option<Ingress> {
+    pub(crate) fn ingress(&self, port: PortId) -> Option<Ingress> {
         let view = self.tables.port(port)?;
         let node = if view.vrf == VrfId::DEFAULT { self.tables.node() } else { NodeView::default() };
-        Some(Ingress { mac: view.mac.bits(), vrf: view.vrf, tables: self.tables.vrf(view.vrf)?, node })
+        let place = match view.role {
+            PortRole::Routed => Place::Routed,
+            PortRole::Bridged { bridge, flood_rate } => {
+                Place::Bridged { bridge: self.tables.bridge(bridge)?, flood_rate }
+            }
+            PortRole::Svi(_) => return None,
+        };
+        let tables = self.tables.vrf(view.vrf)?;
+        Some(Ingress { port, place, mac: view.mac.bits(), vrf: view.vrf, tables, node })
     }
 
     /// At most [`MAX_BURST`] packets, as many verdicts.
@@ -194,30 +253,51 @@ impl Worker {
         packets.iter().for_each(P::prefetch);
         self.classify(ingress, packets, verdicts);
 
-        let Self { tables, scratch, fib4, fib6, cells, .. } = self;
-        let Scratch { v4, v6, l3, length, ttl, tos, hash, vrf, exits } = &mut **scratch;
-        fib4.lookup_burst(&v4.tables[..v4.count], &v4.keys[..v4.count], &mut v4.found[..v4.count]);
-        fib6.lookup_burst(&v6.tables[..v6.count], &v6.keys[..v6.count], &mut v6.found[..v6.count]);
-        select(tables, v4, hash);
-        select(tables, v6, hash);
+        let Self { tables, scratch, fib4, fib6, cells, learner, .. } = self;
+        let Scratch { v4, v6, l3, length, ttl, tos, hash, vrf, exits, switch, answers } = &mut **scratch;
+        if v4.count + v6.count > 0 {
+            fib4.lookup_burst(&v4.tables[..v4.count], &v4.keys[..v4.count], &mut v4.found[..v4.count]);
+            fib6.lookup_burst(&v6.tables[..v6.count], &v6.keys[..v6.count], &mut v6.found[..v6.count]);
+            select(tables, v4, hash);
+            select(tables, v6, hash);
 
+            let finish = Finish { tables, l3, length, ttl, tos, hash };
+            let mut ways = Ways { exits, switch };
+            finish.leave(Family::V4, v4, |key| v4_bits(*key), &mut ways, packets, verdicts);
+            finish.leave(Family::V6, v6, |key| *key, &mut ways, packets, verdicts);
+        }
+        if switch.count() > 0 {
+            let bridged = switch::Bridged { tables, at: l3, length, hash };
+            bridged.find(switch);
+            bridged.leave(switch, exits, packets, verdicts, |bridge| {
+                flood_unknown(learner, cells, ingress, bridge)
+            });
+            bridged.rewrite(switch, exits, packets, verdicts);
+        }
         let finish = Finish { tables, l3, length, ttl, tos, hash };
-        finish.leave(Family::V4, v4, |key| v4_bits(*key), exits, packets, verdicts);
-        finish.leave(Family::V6, v6, |key| *key, exits, packets, verdicts);
-        finish.rewrite(Family::V4, v4, exits, packets, verdicts);
-        finish.rewrite(Family::V6, v6, exits, packets, verdicts);
-        count_lookups(cells, ingress.vrf, vrf, &v4.packet[..v4.count], verdicts);
-        count_lookups(cells, ingress.vrf, vrf, &v6.packet[..v6.count], verdicts);
+        if v4.count + v6.count > 0 {
+            finish.rewrite(Family::V4, v4, exits, switch, packets, verdicts);
+            finish.rewrite(Family::V6, v6, exits, switch, packets, verdicts);
+            count_lookups(cells, ingress.vrf, vrf, &v4.packet[..v4.count], verdicts);
+            count_lookups(cells, ingress.vrf, vrf, &v6.packet[..v6.count], verdicts);
+        }
+        for (&at, answer) in answers.packet.iter().zip(&answers.answer).take(answers.count) {
+            let at = usize::from(at);
+            let (Some(packet), Some(verdict)) = (packets.get_mut(at), verdicts.get_mut(at)) else { continue };
+            *verdict = rewrite::answer(packet, ingress.port, answer);
+        }
     }
 
     fn classify<P: Packet>(&mut self, ingress: &Ingress, packets: &[P], verdicts: &mut [Verdict]) {
-        let Self { tables, scratch, .. } = self;
+        let Self { tables, scratch, cells, learner, .. } = self;
         scratch.v4.count = 0;
         scratch.v6.count = 0;
+        scratch.switch.clear();
+        scratch.answers.count = 0;
         for ((at, packet), verdict) in (0_u8..=u8::MAX).zip(packets).zip(verdicts) {
-            match classify::classify(tables, ingress, packet.data()) {
-                Ok(Classified { view, l3, tos, vrf, tables: (v4, v6), tunnelled }) => {
-                    let i = usize::from(at);
+            let i = usize::from(at);
+            match classify::classify(tables, learner, cells, ingress, packet.data()) {
+                Ok(Decision::Route(Routed { view, l3, tos, vrf, tables: (v4, v6), tunnelled })) => {
                     scratch.l3[i] = l3;
                     scratch.length[i] = view.length;
                     scratch.ttl[i] = view.ttl;
@@ -232,6 +312,20 @@ impl Worker {
                         Family::V6 => scratch.v6.push(at, view.destination, v6),
                     }
                 }
+                Ok(Decision::Switch(switched)) => {
+                    scratch.l3[i] = switched.at;
+                    scratch.length[i] = switched.length;
+                    let from = if switched.from_tunnel { From::Tunnel } else { From::Port(ingress.port) };
+                    scratch.switch.push(at, switched.bridge, switched.destination, from, switched.tos);
+                }
+                Ok(Decision::Flood) => *verdict = Verdict::Replicate,
+                Ok(Decision::Answer(answer)) => {
+                    let answers = &mut scratch.answers;
+                    let place = answers.count % MAX_BURST;
+                    answers.packet[place] = at;
+                    answers.answer[place] = answer;
+                    answers.count = place + 1;
+                }
                 Err(reason) => *verdict = reason.verdict(),
             }
         }
@@ -244,7 +338,7 @@ impl Worker {
         let mut forwarded = 0;
         for verdict in verdicts {
             match verdict {
-                Verdict::Transmit(_) => forwarded += 1,
+                Verdict::Transmit(_) | Verdict::Replicate => forwarded += 1,
                 Verdict::HandOver(reason) | Verdict::Drop(reason) => cells.reasons.add(*reason, 1),
             }
         }
@@ -276,6 +370,12 @@ struct Finish<'a> {
     hash: &'a [FlowHash; MAX_BURST],
 }
 
+/// Where packets leave: known at once, or once their MAC is looked up.
+struct Ways<'a> {
+    exits: &'a mut [Exit; MAX_BURST],
+    switch: &'a mut Switching,
+}
+
 impl Finish<'_> {
     /// Finds where each packet leaves, if it does.
     #[inline(always)]
@@ -284,7 +384,7 @@ impl Finish<'_> {
         family: Family,
         lookups: &Lookups<K>,
         bits: impl Fn(&K) -> u128,
-        exits: &mut [Exit; MAX_BURST],
+        ways: &mut Ways<'_>,
         packets: &[P],
         verdicts: &mut [Verdict],
     ) {
@@ -296,7 +396,11 @@ impl Finish<'_> {
             let (Some(verdict), Some(packet)) = (verdicts.get_mut(i), packets.get(i)) else { continue };
             *verdict = match result {
                 Ok(exit) => {
-                    exits[i] = exit;
+                    ways.exits[i] = exit;
+                    if let Some(bridge) = exit.bridge() {
+                        let mac = exit.neighbor.mac().bits();
+                        ways.switch.push(lookups.packet[at], bridge, mac, From::Router, None);
+                    }
                     Verdict::Transmit(exit.port())
                 }
                 Err(Reason::Local) => local(family, packet.data(), self.l3[i]).verdict(),
@@ -311,6 +415,7 @@ impl Finish<'_> {
         family: Family,
         lookups: &Lookups<K>,
         exits: &[Exit; MAX_BURST],
+        switch: &Switching,
         packets: &mut [P],
         verdicts: &mut [Verdict],
     ) {
@@ -327,11 +432,27 @@ impl Finish<'_> {
                 tos: self.tos[i],
                 hash: self.hash[i],
             };
-            if let Err(reason) = rewrite::rewrite(self.tables, &exits[i], &inner, packet) {
+            let exit = &exits[i];
+            let macs = if exit.bridge().is_some() { switch.inner(i) } else { None };
+            if let Err(reason) = rewrite::rewrite(self.tables, exit, &inner, macs, packet) {
                 *verdict = reason.verdict();
             }
         }
     }
+}
+
+/// A frame to a MAC that nobody knows.
+#[cold]
+fn flood_unknown(learner: &mut Learner, cells: &WorkerCells, ingress: &Ingress, bridge: u32) -> Verdict {
+    if let Place::Bridged { flood_rate, .. } = ingress.place
+        && !learner.may_flood(ingress.port, flood_rate)
+    {
+        return Verdict::Drop(Reason::FloodLimited);
+    }
+    if let Some(cells) = cells.bridge(bridge) {
+        cells.flooded.add(1);
+    }
+    Verdict::Replicate
 }
 
 /// What kind of local packet it is.

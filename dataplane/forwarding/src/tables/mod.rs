@@ -7,6 +7,8 @@
 //! do more harm than to misroute a packet.
 
 pub(crate) mod address;
+pub(crate) mod blocks;
+pub(crate) mod bridge;
 pub(crate) mod chunked;
 pub(crate) mod paths;
 pub(crate) mod tunnel;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use address::{AddressTable, AddressTableWriter};
+use bridge::{BridgeRecord, BridgeView, FLOOD_CHUNK_LOG2, FloodTarget, MacWord};
 use chunked::Chunked;
 use tunnel::TunnelRecord;
 
@@ -30,6 +33,27 @@ pub(crate) const MAX_BUCKETS: u32 = 1 << 24;
 pub(crate) const MAX_TUNNELS: u32 = 1 << 20;
 pub(crate) const MAX_VTEPS: u32 = 1 << 16;
 pub(crate) const MAX_NODES: u32 = 1 << 8;
+pub(crate) const MAX_BRIDGES: u32 = 1 << 16;
+pub(crate) const MAX_FLOODS: u32 = 1 << 24;
+
+/// The one writer's side of the tables by address.
+pub(crate) struct Writers {
+    pub(crate) neighbors: AddressTableWriter,
+    pub(crate) peers: AddressTableWriter,
+    pub(crate) macs: AddressTableWriter,
+    pub(crate) gateways: AddressTableWriter,
+}
+
+impl Writers {
+    pub(crate) fn new() -> Self {
+        Self {
+            neighbors: AddressTableWriter::new(),
+            peers: AddressTableWriter::new(),
+            macs: AddressTableWriter::new(),
+            gateways: AddressTableWriter::new(),
+        }
+    }
+}
 
 /// All tables but the FIBs.
 pub(crate) struct Tables {
@@ -49,13 +73,20 @@ pub(crate) struct Tables {
     pub(crate) neighbors: Arc<AddressTable>,
     /// VTEPs by VNI whose packets are accepted.
     pub(crate) peers: Arc<AddressTable>,
+    bridges: Chunked<BridgeRecord, 4>,
+    /// Flood lists: [`FloodTarget`] words.
+    pub(crate) floods: Chunked<AtomicU32, FLOOD_CHUNK_LOG2>,
+    /// MACs by bridge domain; the value is a [`MacWord`].
+    pub(crate) macs: Arc<AddressTable>,
+    /// The router's addresses by bridge domain.
+    pub(crate) gateways: Arc<AddressTable>,
     /// The slot of the node's own record in force.
     node: AtomicU32,
     nodes: Chunked<NodeRecord, 2>,
 }
 
 impl Tables {
-    pub(crate) fn new(neighbors: &AddressTableWriter, peers: &AddressTableWriter) -> Self {
+    pub(crate) fn new(writers: &Writers) -> Self {
         Self {
             ports: Chunked::new(MAX_PORTS),
             vrfs: Chunked::new(MAX_VRFS),
@@ -65,8 +96,12 @@ impl Tables {
             buckets: Chunked::new(MAX_BUCKETS),
             tunnels: Chunked::new(MAX_TUNNELS),
             vteps: Chunked::new(MAX_VTEPS),
-            neighbors: Arc::clone(neighbors.table()),
-            peers: Arc::clone(peers.table()),
+            neighbors: Arc::clone(writers.neighbors.table()),
+            peers: Arc::clone(writers.peers.table()),
+            bridges: Chunked::new(MAX_BRIDGES),
+            floods: Chunked::new(MAX_FLOODS),
+            macs: Arc::clone(writers.macs.table()),
+            gateways: Arc::clone(writers.gateways.table()),
             node: AtomicU32::new(0),
             nodes: Chunked::new(MAX_NODES),
         }
@@ -81,6 +116,32 @@ impl Tables {
     pub(crate) fn set_port(&self, port: PortId, view: Option<PortView>) -> Option<()> {
         self.ports.get_or_make(port.0.into())?.set(view);
         Some(())
+    }
+
+    /// A bridge domain as it is now; `None` when it does not exist.
+    #[inline(always)]
+    pub(crate) fn bridge(&self, slot: u32) -> Option<BridgeView> {
+        self.bridges.get(slot)?.view(slot)
+    }
+
+    /// The record of a bridge domain, for the control side.
+    pub(crate) fn bridge_record(&self, slot: u32) -> Option<&BridgeRecord> {
+        self.bridges.get_or_make(slot)
+    }
+
+    /// Where a frame that is flooded in a domain goes.
+    pub(crate) fn flood_targets(&self, bridge: u32) -> impl Iterator<Item = FloodTarget> + '_ {
+        let block = self.bridges.get(bridge).map(BridgeRecord::flood).unwrap_or_default();
+        (block.base..block.base + block.count)
+            .filter_map(|at| self.floods.get(at))
+            .map(|word| FloodTarget::from_word(word.load(Ordering::Relaxed)))
+    }
+
+    /// Where a MAC of a domain is.
+    #[inline(always)]
+    pub(crate) fn mac(&self, bridge: u32, mac: u64) -> MacWord {
+        let record = self.macs.find(bridge, mac.into());
+        record.map_or_else(MacWord::default, |record| MacWord(record.value.load(Ordering::Acquire)))
     }
 
     /// The FIB tables of a VRF, IPv4's and IPv6's.
@@ -166,11 +227,35 @@ impl Station {
     }
 }
 
-/// A port: its MAC and MTU in one word, its VRF in the other.
+/// A port: its MAC and MTU in one word; its VRF, or its place in a bridge domain and what it may do there.
 #[derive(Default)]
+#[repr(align(32))]
 pub(crate) struct PortRecord {
     station: AtomicU64,
     vrf: AtomicU32,
+    /// 0, or the bridge domain's slot plus one; with [`SVI`] for the router's interface in it.
+    bridge: AtomicU32,
+    flood_rate: AtomicU32,
+    /// Not zero: no more MACs are learned on it.
+    is_full: AtomicU32,
+}
+
+/// A port's bridge word: it is the router's interface in the domain.
+const SVI: u32 = 1 << 31;
+
+/// What a port is to the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PortRole {
+    /// It has a MAC and is looked up in a VRF.
+    Routed,
+    /// A port of a bridge domain.
+    Bridged {
+        bridge: u32,
+        /// Frames per second that it may flood.
+        flood_rate: u32,
+    },
+    /// The router's interface in a bridge domain.
+    Svi(u32),
 }
 
 /// A port as a worker sees it.
@@ -180,6 +265,7 @@ pub(crate) struct PortView {
     /// Largest IP packet, bytes.
     pub(crate) mtu: u16,
     pub(crate) vrf: VrfId,
+    pub(crate) role: PortRole,
 }
 
 impl PortRecord {
@@ -189,20 +275,48 @@ impl PortRecord {
         Station(self.station.load(Ordering::Acquire))
     }
 
+    /// The bridge domain whose router interface this is.
+    #[inline(always)]
+    pub(crate) fn svi_of(&self) -> Option<u32> {
+        let word = self.bridge.load(Ordering::Relaxed);
+        if word & SVI != 0 { Some((word & !SVI).wrapping_sub(1)) } else { None }
+    }
+
+    /// Whether no more MACs are learned on it.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed) != 0
+    }
+
+    pub(crate) fn set_full(&self, full: bool) {
+        self.is_full.store(full.into(), Ordering::Relaxed);
+    }
+
     #[inline(always)]
     fn view(&self) -> Option<PortView> {
         let station = self.station();
-        let vrf = VrfId(self.vrf.load(Ordering::Relaxed));
         if station.is_none() {
-            None
-        } else {
-            Some(PortView { mac: station.mac(), mtu: station.number(), vrf })
+            return None;
         }
+        let word = self.bridge.load(Ordering::Relaxed);
+        let role = match (word & !SVI).checked_sub(1) {
+            None => PortRole::Routed,
+            Some(bridge) if word & SVI != 0 => PortRole::Svi(bridge),
+            Some(bridge) => PortRole::Bridged { bridge, flood_rate: self.flood_rate.load(Ordering::Relaxed) },
+        };
+        let vrf = VrfId(self.vrf.load(Ordering::Relaxed));
+        Some(PortView { mac: station.mac(), mtu: station.number(), vrf, role })
     }
 
     fn set(&self, view: Option<PortView>) {
         if let Some(view) = view {
+            let (bridge, flood_rate) = match view.role {
+                PortRole::Routed => (0, 0),
+                PortRole::Bridged { bridge, flood_rate } => (bridge + 1, flood_rate),
+                PortRole::Svi(bridge) => ((bridge + 1) | SVI, 0),
+            };
             self.vrf.store(view.vrf.0, Ordering::Relaxed);
+            self.bridge.store(bridge, Ordering::Relaxed);
+            self.flood_rate.store(flood_rate, Ordering::Relaxed);
         }
         let station = view.map_or(Station(0), |view| Station::new(view.mac, view.mtu));
         self.station.store(station.0, Ordering::Release);
@@ -218,6 +332,8 @@ struct VniRecord {
     own_high: AtomicU64,
     own_low: AtomicU64,
     vrf: AtomicU32,
+    /// Of an L2VNI: its bridge domain's slot plus one.
+    bridge: AtomicU32,
 }
 
 /// A VNI as a worker sees it.
@@ -227,7 +343,10 @@ pub(crate) struct VniView {
     pub(crate) udp_port: u16,
     /// Our own VTEP address.
     pub(crate) own: u128,
+    /// Of an L3VNI.
     pub(crate) vrf: VrfId,
+    /// The bridge domain of an L2VNI.
+    pub(crate) bridge: Option<u32>,
 }
 
 impl VniRecord {
@@ -241,6 +360,7 @@ impl VniRecord {
             udp_port: station.number(),
             own: high << 64 | low,
             vrf: VrfId(self.vrf.load(Ordering::Relaxed)),
+            bridge: self.bridge.load(Ordering::Relaxed).checked_sub(1),
         }
     }
 
@@ -250,6 +370,7 @@ impl VniRecord {
         self.own_high.store((view.own >> 64) as u64, Ordering::Relaxed);
         self.own_low.store(view.own as u64, Ordering::Relaxed);
         self.vrf.store(view.vrf.0, Ordering::Relaxed);
+        self.bridge.store(view.bridge.map_or(0, |bridge| bridge + 1), Ordering::Relaxed);
     }
 }
 

@@ -147,3 +147,23 @@ fn flows_avoid_an_unreachable_vtep() {
     assert_eq!(problems(&lab), [None, Some(Reason::UnresolvedVtep)]);
     assert_eq!(vteps(&mut lab), [[192, 0, 2, 2]]);
 }
+
+/// A gateway whose MAC is not known (yet, or any more) gets no flows while another's is: they would all be handed over.
+#[test]
+fn flows_avoid_an_unresolved_gateway() {
+    let mut lab = Lab::new();
+    two_spines(&mut lab, [1, 1]);
+    let (first, second) = (lab.ports[0].id, lab.ports[1].id);
+    assert_eq!(spread(&mut lab, 2, "10.2.0.1").0.len(), 2);
+    lab.control.neighbor_remove(first, ip("203.0.113.1"));
+    assert_eq!(spread(&mut lab, 2, "10.2.0.1").0.keys().collect::<Vec<_>>(), [mac(0x42).octets().as_slice()]);
+    lab.control.neighbor_set(first, ip("203.0.113.1"), mac(0x41)).unwrap();
+    assert_eq!(spread(&mut lab, 2, "10.2.0.1").0.len(), 2);
+
+    // With none left the kernel gets them, and finds the gateways.
+    lab.control.neighbor_remove(first, ip("203.0.113.1"));
+    lab.control.neighbor_remove(second, ip("203.0.113.5"));
+    let frame = frame(lab.ports[2].mac, mac(0x77), &Ip::new("10.1.0.9", "10.2.0.1"));
+    let red = lab.ports[2].id;
+    assert_eq!(lab.send(red, &frame).0, Verdict::HandOver(Reason::UnresolvedNeighbor));
+}

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use forwarding::{
-    Buffer, Control, Mac, Packet, Path, PortConfig, PortId, Reason, Verdict, Vni, VniConfig, VrfId,
-    WeightedPath, Worker,
+    Attachment, Buffer, Control, Mac, Packet, Path, PortConfig, PortId, Reason, Verdict, Vni, VniConfig,
+    VrfId, WeightedPath, Worker,
 };
 use ipnet::IpNet;
 
@@ -66,7 +66,9 @@ impl Lab {
             ("blue0", blue, 1500),
         ] {
             let mac = mac(0x10 + u8::try_from(ports.len()).unwrap());
-            let id = control.port_add(PortConfig { name: name.to_owned(), vrf, mac, mtu }).unwrap();
+            let id = control
+                .port_add(PortConfig { name: name.to_owned(), attachment: Attachment::Routed(vrf), mac, mtu })
+                .unwrap();
             ports.push(Port { id, vrf, mac, mtu });
         }
         control.vtep_addresses_set(&[ip(OWN_V4), ip(OWN_V6)]).unwrap();

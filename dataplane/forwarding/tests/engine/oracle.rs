@@ -307,7 +307,7 @@ fn compare(lab: &Lab, spec: &Spec, verdict: Verdict, out: &[u8]) -> Result<(), T
     match expected(lab, spec) {
         Err(reason) => {
             let got = match verdict {
-                Verdict::Transmit(_) => None,
+                Verdict::Transmit(_) | Verdict::Replicate => None,
                 Verdict::HandOver(reason) | Verdict::Drop(reason) => Some(reason),
             };
             prop_assert_eq!(got, Some(reason));

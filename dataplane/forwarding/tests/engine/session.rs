@@ -38,14 +38,17 @@ fn traffic_goes_on_through_a_new_session_and_the_sweep_takes_the_rest() {
     assert!(lab.control.route4(VrfId::DEFAULT, 0, 0, 1).is_err(), "identifiers are the session's");
     lab.state();
     assert_eq!(send(&mut lab), before);
-    assert_eq!(lab.control.session_sweep(), Swept { routes: 1, neighbors: 1 });
+    assert_eq!(lab.control.session_sweep(), Swept { routes: 1, neighbors: 1, macs: 0 });
     assert_eq!(send(&mut lab), before);
     assert_eq!(listing(&lab.control), stated);
     assert_eq!(lab.control.session_sweep(), Swept::default());
 
     lab.control.session_begin();
     let swept = lab.control.session_sweep();
-    assert_eq!(swept, Swept { routes: lab.routes.len() as u64, neighbors: lab.neighbors.len() as u64 });
+    assert_eq!(
+        swept,
+        Swept { routes: lab.routes.len() as u64, neighbors: lab.neighbors.len() as u64, macs: 0 }
+    );
     assert_eq!(send(&mut lab).0, Verdict::Drop(Reason::NoRoute));
     assert!(listing(&lab.control).is_empty());
 }

@@ -1,7 +1,7 @@
 //! VNIs, VTEPs and ports that come, change and go, and what is said about it.
 
 use forwarding::{
-    Error, Flow, Outcome, Path, PortConfig, Reason, Verdict, Vni, VniConfig, VrfId, WeightedPath,
+    Attachment, Error, Flow, Outcome, Path, PortConfig, Reason, Verdict, Vni, VniConfig, VrfId, WeightedPath,
 };
 
 use crate::frames::{Ip, Outer, frame, vxlan};
@@ -86,7 +86,12 @@ fn paths_over_a_removed_port_stay_dead() {
     lab.control.reclaim();
     lab.worker.quiescent();
     lab.control.reclaim();
-    let config = PortConfig { name: "other".to_owned(), vrf: VrfId::DEFAULT, mac: mac(0x61), mtu: 1500 };
+    let config = PortConfig {
+        name: "other".to_owned(),
+        attachment: Attachment::Routed(VrfId::DEFAULT),
+        mac: mac(0x61),
+        mtu: 1500,
+    };
     assert_eq!(lab.control.port_add(config), Ok(up1), "the number is used again");
     lab.control.neighbor_set(up1, ip("203.0.113.5"), mac(0x42)).unwrap();
     assert_eq!(to_remote(&mut lab).0, Verdict::HandOver(Reason::UnresolvedVtep));

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::netlink::{
-    Address, Hop, Hops, Kind, Link, LinkNeighbor, Mac, MacEntry, Message, NextHop, NextHopContent, Route,
-    RouteKind, TABLE_MAIN,
+    Address, FdbEntry, FloodEntry, Hop, Hops, Kind, Link, LinkNeighbor, Mac, MacEntry, Message, NextHop,
+    NextHopContent, Route, RouteKind, TABLE_MAIN,
 };
-use crate::resolver::{Path, PathKind};
+use crate::resolver::{Path, PathKind, RemoteMac};
 use crate::topology::{PortId, Topology, VrfId};
 
 #[derive(Debug, Default)]
@@ -20,7 +20,12 @@ pub(super) struct World {
     neighbors: BTreeMap<(u32, IpAddr), LinkNeighbor>,
     objects: BTreeMap<u32, NextHopContent>,
     routes: BTreeMap<(u32, IpNet), Route>,
+    /// From FPM: router MACs.
     macs: BTreeMap<Mac, IpAddr>,
+    /// From the kernel, of VXLAN devices.
+    remote: BTreeMap<(u32, Mac), MacEntry>,
+    fdb: BTreeMap<(u32, Mac), FdbEntry>,
+    floods: BTreeSet<FloodEntry>,
     remembered: BTreeMap<(u32, IpAddr), Mac>,
 }
 
@@ -32,6 +37,9 @@ impl World {
                 self.links.remove(&index);
                 self.remembered.retain(|(ifindex, _), _| *ifindex != index);
                 self.addresses.retain(|address| address.ifindex != index);
+                self.remote.retain(|(ifindex, _), _| *ifindex != index);
+                self.fdb.retain(|(bridge, _), _| *bridge != index);
+                self.floods.retain(|entry| entry.ifindex != index);
             }
             Message::NewAddress(address) => drop(self.addresses.insert(address)),
             Message::DelAddress(address) => drop(self.addresses.remove(&address)),
@@ -53,14 +61,83 @@ impl World {
             Message::DelRoute(route) => drop(self.routes.remove(&(route.table, route.prefix))),
             Message::NewNextHop(object) => drop(self.objects.insert(object.id, object.content)),
             Message::DelNextHop(id) => drop(self.objects.remove(&id)),
+            Message::NewMac(entry) => drop(self.remote.insert((entry.ifindex, entry.mac), entry)),
+            Message::DelMac(entry) => {
+                let at = (entry.ifindex, entry.mac);
+                if self.remote.get(&at).is_some_and(|known| known.vtep == entry.vtep) {
+                    self.remote.remove(&at);
+                }
+            }
+            Message::NewFdb(entry) => drop(self.fdb.insert((entry.bridge, entry.mac), entry)),
+            Message::DelFdb(entry) => {
+                if self.fdb.get(&(entry.bridge, entry.mac)).is_some_and(|known| known.port == entry.port) {
+                    self.fdb.remove(&(entry.bridge, entry.mac));
+                }
+            }
+            Message::NewFlood(entry) => drop(self.floods.insert(entry)),
+            Message::DelFlood(entry) => drop(self.floods.remove(&entry)),
+            Message::Other => {}
+        }
+    }
+
+    /// zebra's own word: its MACs are router MACs.
+    pub(super) fn apply_fpm(&mut self, message: Message) {
+        match message {
             Message::NewMac(entry) => drop(self.macs.insert(entry.mac, entry.vtep)),
             Message::DelMac(entry) => {
                 if self.macs.get(&entry.mac) == Some(&entry.vtep) {
                     self.macs.remove(&entry.mac);
                 }
             }
-            Message::Other => {}
+            other => self.apply(other),
         }
+    }
+
+    /// The bridge of an L2VNI, and the VXLAN device in it.
+    fn domain(&self, vni: u32) -> Option<(u32, u32)> {
+        let bridge = |link: &&Link| link.kind == Kind::Bridge && link.name == format!("br-pe-{vni}");
+        let bridge = self.links.values().find(bridge)?;
+        let vxlan = |link: &&Link| {
+            matches!(link.kind, Kind::Vxlan(vxlan) if vxlan.vni == vni) && link.master == bridge.index
+        };
+        Some((bridge.index, self.links.values().find(vxlan)?.index))
+    }
+
+    pub(super) fn macs(&self) -> BTreeMap<(u32, Mac), RemoteMac> {
+        let mut macs = BTreeMap::new();
+        for &vni in self.topology.l2vnis.keys() {
+            let Some((bridge, vxlan)) = self.domain(vni) else { continue };
+            for (&(_, mac), entry) in self.remote.iter().filter(|((ifindex, _), _)| *ifindex == vxlan) {
+                if self.fdb.get(&(bridge, mac)).is_some_and(|entry| entry.port == vxlan) {
+                    macs.insert((vni, mac), RemoteMac { vtep: entry.vtep, sticky: entry.sticky });
+                }
+            }
+        }
+        macs
+    }
+
+    pub(super) fn floods(&self) -> BTreeMap<u32, Vec<IpAddr>> {
+        let mut lists = BTreeMap::new();
+        for &vni in self.topology.l2vnis.keys() {
+            let Some((_, vxlan)) = self.domain(vni) else { continue };
+            let vteps: Vec<_> =
+                self.floods.iter().filter(|entry| entry.ifindex == vxlan).map(|entry| entry.vtep).collect();
+            if !vteps.is_empty() {
+                lists.insert(vni, vteps);
+            }
+        }
+        lists
+    }
+
+    /// The port that a device is, if it is a routed one or an SVI.
+    fn port(&self, link: &Link) -> Option<PortId> {
+        if let Some(port) = self.topology.ports.get(&link.name) {
+            return port.l2vni.is_none().then_some(port.id);
+        }
+        let of = |(vni, of): (&u32, &crate::topology::L2Vni)| {
+            (link.name == format!("br-pe-{vni}") && link.kind == Kind::Bridge).then_some(of.id)
+        };
+        self.topology.l2vnis.iter().find_map(of)
     }
 
     /// A dump; what is remembered of devices that are not in it is forgotten.
@@ -69,7 +146,10 @@ impl World {
         let links = self.links.values().cloned().map(|link| Message::NewLink(Box::new(link)));
         let addresses = self.addresses.iter().copied().map(Message::NewAddress);
         let neighbors = self.neighbors.values().copied().map(Message::NewNeighbor);
-        links.chain(addresses).chain(neighbors).collect()
+        let remote = self.remote.values().copied().map(Message::NewMac);
+        let fdb = self.fdb.values().copied().map(Message::NewFdb);
+        let floods = self.floods.iter().copied().map(Message::NewFlood);
+        links.chain(addresses).chain(neighbors).chain(remote).chain(fdb).chain(floods).collect()
     }
 
     /// zebra's state after a restart: objects renumbered, some routes lost.
@@ -98,7 +178,10 @@ impl World {
     }
 
     pub(super) fn replay(&self) -> Vec<Message> {
-        let macs = self.macs.iter().map(|(&mac, &vtep)| Message::NewMac(MacEntry { ifindex: 4, mac, vtep }));
+        let macs = self
+            .macs
+            .iter()
+            .map(|(&mac, &vtep)| Message::NewMac(MacEntry { ifindex: 4, mac, vtep, sticky: false }));
         let objects = self
             .objects
             .iter()
@@ -108,7 +191,7 @@ impl World {
     }
 
     pub(super) fn neighbors(&self) -> BTreeMap<(PortId, IpAddr), Mac> {
-        let port = |ifindex| self.topology.ports.get(&self.links.get(&ifindex)?.name).map(|port| port.id);
+        let port = |ifindex| self.port(self.links.get(&ifindex)?);
         let usable = |known: &LinkNeighbor| {
             Some(((port(known.ifindex)?, known.address), known.mac.filter(|_| known.state & 0xde != 0)?))
         };
@@ -132,11 +215,11 @@ impl World {
             if ip.is_loopback() || ip.to_string().starts_with("fe80") {
                 continue;
             }
-            let name = &self.links[&address.ifindex].name;
+            let link = &self.links[&address.ifindex];
             if length < if ip.is_ipv4() { 32 } else { 128 } {
                 let connected = address.address.trunc();
-                match self.topology.ports.get(name) {
-                    Some(port) => own.push((port.id, vrf, connected, PathKind::Connected { port: port.id })),
+                match self.port(link) {
+                    Some(port) => own.push((port, vrf, connected, PathKind::Connected { port })),
                     None => own.push((0, vrf, connected, PathKind::Local)),
                 }
             }
@@ -209,10 +292,10 @@ impl World {
         };
         let vni =
             self.links.values().find_map(port_of).filter(|(_, vni)| self.topology.vnis.contains_key(vni));
-        if let Some(port) = self.topology.ports.get(&device.name) {
+        if let Some(port) = self.port(device) {
             return Some(match gateway {
-                Some(gateway) => PathKind::Adjacent { port: port.id, gateway },
-                None => PathKind::Connected { port: port.id },
+                Some(gateway) => PathKind::Adjacent { port, gateway },
+                None => PathKind::Connected { port },
             });
         }
         let (Some((vxlan, vni)), Some(vtep)) = (vni, gateway) else { return Some(PathKind::Local) };

@@ -94,10 +94,27 @@ pub(crate) fn bridge(namespace: &Namespace, socket: &Path) -> Process {
     Process(child)
 }
 
+/// Root directory of another FRR than this machine's, as tests/scripts/frr-chroot.sh makes them.
+fn frr_root() -> Option<String> {
+    std::env::var("FRR_BRIDGE_TEST_FRR_ROOT").ok().filter(|root| !root.is_empty())
+}
+
+/// A shell command that runs `program` of the FRR under test.
+fn of_frr(program: &str) -> String {
+    match frr_root() {
+        // The mounts are seen by this process only, and end with it.
+        Some(root) => format!(
+            "exec unshare -m --propagation private bash -ec \"for i in proc sys dev run; do \
+             mount --rbind /\\$i {root}/\\$i; done; exec chroot {root} {program}\""
+        ),
+        None => format!("exec {program}"),
+    }
+}
+
 /// A stock FRR daemon in a namespace, with a path space of its own.
 pub(crate) fn frr(namespace: &Namespace, daemon: &str, configuration: &str, arguments: &[&str]) -> Process {
     let name = &namespace.name;
-    let directory = PathBuf::from("/var/run/frr").join(name);
+    let directory = PathBuf::from("/run/frr").join(name);
     std::fs::create_dir_all(&directory).expect("directory");
     if daemon != "zebra" {
         // A daemon that finds no zebra waits ten seconds before it looks again.
@@ -106,21 +123,32 @@ pub(crate) fn frr(namespace: &Namespace, daemon: &str, configuration: &str, argu
     }
     let file = directory.join(format!("{daemon}.conf"));
     std::fs::write(&file, configuration).expect("configuration");
-    sh(&format!("chown -R frr:frr {}", directory.display()));
+    // Its user has another number there.
+    sh(&of_frr(&format!("chown -R frr:frr {}", directory.display())));
+    let command = of_frr(&format!(
+        "/usr/lib/frr/{daemon} -N {name} -f {} --log stdout {}",
+        file.display(),
+        arguments.join(" ")
+    ));
     let child = Command::new("ip")
-        .args(["netns", "exec", name, &format!("/usr/lib/frr/{daemon}"), "-N", name, "-f"])
-        .arg(&file)
-        .args(["--log", "stdout"])
-        .args(arguments)
+        .args(["netns", "exec", name, "bash", "-ec", &command])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
         .expect("FRR");
+    // Then it has read its configuration, and answers.
+    let socket = directory.join(format!("{daemon}.vty"));
+    eventually("the daemon's socket", || UnixStream::connect(&socket).map_err(|error| error.to_string()));
     Process(child)
 }
 
 /// vtysh of that path space.
 pub(crate) fn vtysh(namespace: &Namespace, commands: &[&str]) {
-    let arguments: String = commands.iter().map(|command| format!(" -c \"{command}\"")).collect();
-    sh(&format!("vtysh -N {}{arguments} >/dev/null 2>&1", namespace.name));
+    let arguments: String = commands.iter().map(|command| format!(" -c '{command}'")).collect();
+    sh(&of_frr(&format!("vtysh -N {}{arguments} >/dev/null 2>&1", namespace.name)));
+}
+
+/// What vtysh of that path space shows.
+pub(crate) fn show(namespace: &Namespace, command: &str) -> String {
+    sh(&of_frr(&format!("vtysh -N {} -c '{command}' 2>/dev/null", namespace.name)))
 }

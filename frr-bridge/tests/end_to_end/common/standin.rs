@@ -12,13 +12,13 @@ use dataplane_api::v1::fib_request::Request as FibPart;
 use dataplane_api::v1::fib_server::{Fib, FibServer};
 use dataplane_api::v1::topology_server::{Topology, TopologyServer};
 use dataplane_api::v1::{
-    ApplyRequest, ApplyResponse, FibAck, FibBatch, FibReply, FibRequest, FibSwept, FibWelcome,
-    LearnedRequest, LearnedUpdate, TopologyState, WatchRequest, path,
+    ApplyRequest, ApplyResponse, FibAck, FibBatch, FibReply, FibRequest, FibSwept, FibWelcome, LearnedMac,
+    LearnedNeighbor, LearnedRequest, LearnedUpdate, TopologyState, WatchRequest, path,
 };
 use futures::{Stream, StreamExt};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream, WatchStream};
+use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream, UnixListenerStream, WatchStream};
 use tonic::{Request, Response, Status, Streaming};
 
 /// What it holds.
@@ -30,6 +30,15 @@ pub(crate) struct State {
     /// Prefix to paths and the session that stated it last.
     routes: BTreeMap<String, (String, u32, u64)>,
     neighbors: BTreeMap<String, (String, u64)>,
+    /// VNI and MAC to VTEP and the session that stated it last.
+    macs: BTreeMap<(u32, Vec<u8>), (String, u64)>,
+    floods: BTreeMap<u32, (String, u64)>,
+    /// What it has learned: VNI and MAC to port, VNI and address to MAC.
+    local_macs: BTreeMap<(u32, Vec<u8>), u32>,
+    local_neighbors: BTreeMap<(u32, Vec<u8>), Vec<u8>>,
+    learners: Vec<mpsc::UnboundedSender<Result<LearnedUpdate, Status>>>,
+    /// MAC messages received, ever.
+    pub(crate) mac_messages: usize,
     /// Routes that were withdrawn or swept, ever.
     pub(crate) withdrawn: BTreeSet<String>,
     /// Route messages received, ever.
@@ -41,11 +50,87 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// One line per route and neighbour.
+    /// One line per route, neighbour, remote MAC and flood list.
     pub(crate) fn text(&self) -> String {
         let routes = self.routes.iter().map(|(prefix, (paths, _, _))| format!("{prefix} {paths}\n"));
         let neighbors = self.neighbors.iter().map(|(at, (mac, _))| format!("neighbor {at} {mac}\n"));
-        routes.chain(neighbors).collect()
+        let macs = self.macs.iter().map(|((vni, mac), (to, _))| format!("mac {vni} {} to {to}\n", hex(mac)));
+        let floods = self.floods.iter().map(|(vni, (vteps, _))| format!("flood {vni} to {vteps}\n"));
+        let local = self
+            .local_macs
+            .iter()
+            .map(|((vni, mac), port)| format!("local {vni} {} port {port}\n", hex(mac)));
+        routes.chain(neighbors).chain(macs).chain(floods).chain(local).collect()
+    }
+
+    /// Takes in what comes from a port, and reports it.
+    fn learn(&mut self, update: LearnedUpdate) {
+        for entry in &update.macs {
+            let at = (entry.vni, entry.mac.to_vec());
+            if entry.gone {
+                self.local_macs.remove(&at);
+            } else {
+                self.macs.remove(&at);
+                self.local_macs.insert(at, entry.port);
+            }
+        }
+        for entry in &update.neighbors {
+            let at = (entry.vni, entry.address.to_vec());
+            if entry.gone {
+                self.local_neighbors.remove(&at);
+            } else {
+                self.local_neighbors.insert(at, entry.mac.to_vec());
+            }
+        }
+        let update = LearnedUpdate { instance: self.instance, ..update };
+        self.learners.retain(|learner| learner.send(Ok(update.clone())).is_ok());
+    }
+
+    /// Everything that was learned.
+    fn learned(&self) -> LearnedUpdate {
+        let mac = |(at, &port): (&(u32, Vec<u8>), &u32)| LearnedMac {
+            vni: at.0,
+            mac: at.1.clone().into(),
+            port,
+            gone: false,
+        };
+        let neighbor = |(at, mac): (&(u32, Vec<u8>), &Vec<u8>)| LearnedNeighbor {
+            vni: at.0,
+            address: at.1.clone().into(),
+            mac: mac.clone().into(),
+            gone: false,
+        };
+        LearnedUpdate {
+            macs: self.local_macs.iter().map(mac).collect(),
+            neighbors: self.local_neighbors.iter().map(neighbor).collect(),
+            complete: true,
+            instance: self.instance,
+        }
+    }
+
+    /// A MAC that another VTEP has now is no longer here.
+    fn take_mac(&mut self, entry: &dataplane_api::v1::MacEntry) {
+        self.mac_messages += 1;
+        let at = (entry.vni, entry.mac.to_vec());
+        if entry.vtep.is_empty() {
+            self.macs.remove(&at);
+            return;
+        }
+        let sticky = if entry.sticky { " sticky" } else { "" };
+        let to = format!("{}{sticky}", address(&entry.vtep));
+        self.macs.insert(at.clone(), (to, self.session));
+        if self.local_macs.contains_key(&at) {
+            let of_mac = self.local_neighbors.iter().filter(|((vni, _), mac)| (*vni, *mac) == (at.0, &at.1));
+            let neighbors = of_mac.map(|((vni, address), mac)| LearnedNeighbor {
+                vni: *vni,
+                address: address.clone().into(),
+                mac: mac.clone().into(),
+                gone: true,
+            });
+            let mac = LearnedMac { vni: at.0, mac: at.1.clone().into(), port: 0, gone: true };
+            let neighbors = neighbors.collect();
+            self.learn(LearnedUpdate { macs: vec![mac], neighbors, ..Default::default() });
+        }
     }
 
     fn carry_out(&mut self, batch: FibBatch) {
@@ -59,6 +144,17 @@ impl State {
                 }
             }
             self.groups.insert(group.id, text);
+        }
+        for list in batch.flood_lists {
+            let vteps: Vec<String> = list.vteps.iter().map(|vtep| address(vtep).to_string()).collect();
+            if vteps.is_empty() {
+                self.floods.remove(&list.vni);
+            } else {
+                self.floods.insert(list.vni, (vteps.join(" "), self.session));
+            }
+        }
+        for entry in &batch.macs {
+            self.take_mac(entry);
         }
         for neighbor in batch.neighbors {
             let at = format!("port {} {}", neighbor.port, address(&neighbor.address));
@@ -104,11 +200,14 @@ impl State {
         }
         let before = self.neighbors.len();
         self.neighbors.retain(|_, (_, of)| *of == session);
+        let macs = self.macs.len();
+        self.macs.retain(|_, (_, of)| *of == session);
+        self.floods.retain(|_, (_, of)| *of == session);
         self.synced = true;
         let swept = FibSwept {
             routes: stale.len() as u64,
             neighbors: (before - self.neighbors.len()) as u64,
-            macs: 0,
+            macs: (macs - self.macs.len()) as u64,
         };
         self.withdrawn.extend(stale);
         swept
@@ -174,6 +273,38 @@ impl StandIn {
         });
     }
 
+    /// A MAC, and the addresses of the host that it is of, are seen on a port.
+    pub(crate) fn learn(&self, vni: u32, mac: [u8; 6], port: u32, addresses: &[&str]) {
+        let update = Self::update(vni, mac, port, addresses, false);
+        self.state.lock().expect("lock").learn(update);
+    }
+
+    /// They are no longer seen.
+    pub(crate) fn forget(&self, vni: u32, mac: [u8; 6], addresses: &[&str]) {
+        let update = Self::update(vni, mac, 0, addresses, true);
+        self.state.lock().expect("lock").learn(update);
+    }
+
+    fn update(vni: u32, mac: [u8; 6], port: u32, addresses: &[&str], gone: bool) -> LearnedUpdate {
+        let neighbor = |text: &&str| {
+            let address = match text.parse().expect("an address") {
+                IpAddr::V4(address) => address.octets().to_vec(),
+                IpAddr::V6(address) => address.octets().to_vec(),
+            };
+            LearnedNeighbor { vni, address: address.into(), mac: mac.to_vec().into(), gone }
+        };
+        LearnedUpdate {
+            macs: vec![LearnedMac { vni, mac: mac.to_vec().into(), port, gone }],
+            neighbors: addresses.iter().map(neighbor).collect(),
+            ..Default::default()
+        }
+    }
+
+    /// Many MACs at once, each with an IPv4 address.
+    pub(crate) fn learn_many(&self, update: LearnedUpdate) {
+        self.state.lock().expect("lock").learn(update);
+    }
+
     pub(crate) fn text(&self) -> String {
         self.state.lock().expect("lock").text()
     }
@@ -212,10 +343,14 @@ impl Topology for Service {
 #[tonic::async_trait]
 impl Fib for Service {
     type ProgramStream = ReceiverStream<Result<FibReply, Status>>;
-    type LearnedStream = ReceiverStream<Result<LearnedUpdate, Status>>;
+    type LearnedStream = UnboundedReceiverStream<Result<LearnedUpdate, Status>>;
 
     async fn learned(&self, _: Request<LearnedRequest>) -> Result<Response<Self::LearnedStream>, Status> {
-        Err(Status::unimplemented("nothing is learned here"))
+        let (learner, updates) = mpsc::unbounded_channel();
+        let mut state = self.state.lock().expect("lock");
+        let _ = learner.send(Ok(state.learned()));
+        state.learners.push(learner);
+        Ok(Response::new(UnboundedReceiverStream::new(updates)))
     }
 
     async fn program(
