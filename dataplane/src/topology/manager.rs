@@ -601,6 +601,8 @@ impl Manager {
         let mut lost = Vec::new();
         for (name, port) in self.held.ports.iter().filter(|(_, port)| named(port, &gone)) {
             if let (Some(open), Some(interface)) = (self.open.get(name), interface_of(&port.device))
+                // A TAP that has left its namespace is still ours: whoever uses it has taken it into another one.
+                && !open.tap_lives()
                 && !matches!(self.ports.link_of(open), Ok(Some(_)))
             {
                 lost.push((name.clone(), Error::NoInterface { interface: interface.to_owned() }));
