@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use super::l2::ovs;
 use super::plan::{
     HOST_ASN, Host, KERNEL_PE, KERNEL_PE_ASN, NODE_ASN, PASSTHROUGH_PE, SPINES, Vrf, link_pe, link_spine,
     passthrough_prefix, session_host, session_pe, spine_asn, spine_netns, uplink, vtep, vtep_v6,
@@ -146,7 +147,7 @@ pub fn passthrough(netns: &str) -> String {
 
 /// `node-config.yaml` of a node of ours.
 pub fn node(pe: u8) -> String {
-    format!("nodeIndex:\n  index: {pe}\nnodeName: n{pe}\nlogLevel: info\n")
+    format!("nodeIndex:\n  index: {pe}\nnodeName: n{pe}\nlogLevel: info\novsSocketPath: {}\n", ovs::SOCKET)
 }
 
 /// The Underlay of a node of ours: two spines, one of them with BFD.

@@ -9,8 +9,12 @@ use super::super::netns;
 use crate::wait::until;
 use crate::{Error, Result};
 
+/// Where its sockets are. Not the usual place, which all nodes of the lab would share: each removes from a database what it finds
+/// of its own and does not want.
+const DIR: &str = "/run/openvswitch-n2";
+
 /// Where ovsdb-server listens.
-pub const SOCKET: &str = "/run/openvswitch/db.sock";
+pub const SOCKET: &str = "/run/openvswitch-n2/db.sock";
 
 /// Its daemons, in a network namespace.
 #[derive(Debug)]
@@ -47,9 +51,8 @@ impl Ovs {
     /// # Errors
     /// When one does not come up.
     pub fn start(name: &str, logs: &Path) -> Result<Self> {
-        let dir = "/run/openvswitch";
-        std::fs::create_dir_all(dir).map_err(Error::file("cannot make", dir))?;
-        let database = format!("{dir}/conf.db");
+        std::fs::create_dir_all(DIR).map_err(Error::file("cannot make", DIR))?;
+        let database = format!("{DIR}/conf.db");
         netns::run(name, "ovsdb-tool", &["create", &database, "/usr/share/openvswitch/vswitch.ovsschema"])?;
         let remote = format!("unix:{SOCKET}");
         let start = |program: &'static str, args: &[&str]| -> Result<(&'static str, Child)> {
@@ -58,6 +61,7 @@ impl Ovs {
             let mut command = Command::new(format!("/usr/sbin/{program}"));
             command
                 .args(args)
+                .env("OVS_RUNDIR", DIR)
                 .stdin(Stdio::null())
                 .stdout(file.try_clone().map_err(Error::file("cannot duplicate", &log))?)
                 .stderr(file);

@@ -1,6 +1,6 @@
 //! EVPN routes of bridge domains on both sides.
 
-use super::{evpn, settled};
+use super::{all_reach, evpn, settled};
 use crate::Error;
 use crate::Result;
 use crate::lab::Lab;
@@ -16,6 +16,8 @@ pub(in super::super) fn both_ways(lab: &mut Lab) -> Result<()> {
         for reader in [1, 2, KERNEL_PE] {
             let frr = evpn::frr(lab, reader);
             until(LONG, format!("routes of L2VNI {} in {}", l2vni.vni, frr.name()), || {
+                // The kernel forgets who has not spoken to it for a minute, and then its zebra does.
+                all_reach(l2vni)?;
                 let routes = evpn::routes(frr, l2vni)?;
                 for pe in [1, 2, KERNEL_PE] {
                     let prefix = format!("[3]:[0]:[32]:[{}]", vtep(pe));
