@@ -67,13 +67,15 @@ fn relocate(lab: &Lab, mover: Station, from: u8, to: u8) -> Result<Duration> {
     let port = mover.port();
     netns::ip_batch(Some(&pe_netns(from)), &format!("link set {port} netns {}", pe_netns(to)))?;
     netns::ip_batch(Some(&pe_netns(to)), &format!("link set {port} up"))?;
-    let left = Instant::now();
+    let (left, before) = (Instant::now(), arrivals.count());
     lab.keeper.keep_at(mover, to, FRONT.attachment(to));
     let attached = until(LONG, "it to be attached", || lab.keeper.attached(mover))?;
     announce(mover)?;
-    let seen = until(Duration::from_secs(20), "datagrams to arrive there", || {
-        if arrivals.count() > 20 { Ok(()) } else { Err(Error::unexpected(arrivals.count().to_string())) }
-    });
+    let seen =
+        until(Duration::from_secs(20), "datagrams to arrive there", || match arrivals.count() - before {
+            count if count > 20 => Ok(()),
+            count => Err(Error::unexpected(format!("{count} have"))),
+        });
     let arrivals = arrivals.stop()?;
     seen?;
     let first = arrivals.into_iter().find(|time| *time > left);
