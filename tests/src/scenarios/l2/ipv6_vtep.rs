@@ -118,7 +118,7 @@ pub(in super::super) fn refused(lab: &mut Lab) -> Result<()> {
     node.write_l2vni(SIX, &Object::new(SIX).with(FAMILY).yaml())?;
     let told = until(LONG, "both to be refused", || {
         let status = node.controller_status()?.to_string();
-        for wanted in ["openpe_violet.yaml", "openpe_six.yaml", "IPv6", "FRR"] {
+        for wanted in ["openpe_violet.yaml", "openpe_six.yaml", "an IPv6 VTEP needs FRR 10.7"] {
             if !status.contains(wanted) {
                 return Err(Error::unexpected(format!("{wanted} is not in {status}")));
             }
