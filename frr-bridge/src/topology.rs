@@ -83,6 +83,8 @@ pub struct L2Vni {
     pub gateways: Vec<IpNet>,
     /// Largest inner packet, bytes; 0 when unknown.
     pub mtu: u32,
+    /// MACs behind VTEPs are learned from packets, too.
+    pub learns_from_vteps: bool,
 }
 
 impl L2Vni {
@@ -222,7 +224,9 @@ impl Topology {
                 odd(name, "has gateway addresses and no VRF, so that they do not count");
                 gateways = Vec::new();
             }
-            topology.l2vnis.insert(spec.vni, L2Vni { id, vrf: spec.vrf, vtep, port, mac, gateways, mtu });
+            let learns_from_vteps = spec.learn_from_vteps;
+            let l2vni = L2Vni { id, vrf: spec.vrf, vtep, port, mac, gateways, mtu, learns_from_vteps };
+            topology.l2vnis.insert(spec.vni, l2vni);
         }
         for bytes in state.vtep_addresses {
             match address(&bytes) {

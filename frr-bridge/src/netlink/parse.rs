@@ -447,6 +447,12 @@ fn neighbor(body: &[u8], new: bool) -> Result<Message, ParseError> {
     }
     let mac = link_address.and_then(Mac::from_slice);
     Ok(match (family, address, mac) {
+        // Learned by the kernel from packets that it was handed: the dataplane learns for itself.
+        (AF_BRIDGE, Some(_), Some(_))
+            if new && flags & NTF_EXT_LEARNED == 0 && state & (NUD_PERMANENT | NUD_NOARP) == 0 =>
+        {
+            Message::Other
+        }
         (AF_BRIDGE, Some(vtep), Some(mac)) => {
             let (vtep, sticky) = (vtep.to_canonical(), flags & NTF_STICKY != 0);
             let entry = MacEntry { ifindex, mac, vtep, sticky };

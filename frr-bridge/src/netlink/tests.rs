@@ -201,7 +201,10 @@ proptest! {
         prop_assume!(mac != [0; 6]);
         let remote = MacEntry { ifindex, mac: Mac(mac), vtep, sticky: flags == 0x52 };
         let read = both(entry(vec![lladdr(mac), destination]));
-        prop_assert_eq!(read, (Message::NewMac(remote), Message::DelMac(remote)));
+        // The kernel's own, of neither a control plane nor an operator.
+        let heard = flags == 0 && state == 0x02;
+        let new = if heard { Message::Other } else { Message::NewMac(remote) };
+        prop_assert_eq!(read, (new, Message::DelMac(remote)));
 
         let of_bridge = vec![lladdr(mac), NeighbourAttribute::Controller(bridge)];
         let known = FdbEntry { bridge, port: ifindex, mac: Mac(mac), dynamic: state == 0x02 };

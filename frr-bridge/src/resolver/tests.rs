@@ -193,6 +193,7 @@ fn topology(variant: usize) -> Topology {
             mac: mac(9),
             gateways: vec![net("10.1.0.1/24")],
             mtu: 1450,
+            learns_from_vteps: false,
         };
         topology.l2vnis.insert(110, l2vni);
     }

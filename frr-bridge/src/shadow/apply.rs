@@ -145,8 +145,8 @@ impl Shadow {
                     .mcast_snooping(false);
                 links.add(bridge.build()).execute().await
             }
-            Action::CreateVxlan { name, vni, local, port } => {
-                let device = LinkVxlan::new(&name, vni).port(port).learning(false);
+            Action::CreateVxlan { name, vni, local, port, learning } => {
+                let device = LinkVxlan::new(&name, vni).port(port).learning(learning);
                 let device = match local {
                     IpAddr::V4(address) => device.local(address),
                     // The dataplane sends and takes outer IPv6 with a zero UDP checksum (RFC 6936).

@@ -77,6 +77,8 @@ pub enum Action {
         local: IpAddr,
         /// UDP destination port.
         port: u16,
+        /// It learns remote MACs from packets.
+        learning: bool,
     },
     /// Remove a device of ours.
     Delete {
@@ -138,7 +140,7 @@ impl fmt::Display for Action {
         match self {
             Self::CreateVrf { name, table } => write!(f, "create VRF {name} with table {table}"),
             Self::CreateBridge { name, mac } => write!(f, "create bridge {name} with MAC {mac}"),
-            Self::CreateVxlan { name, vni, local, port } => {
+            Self::CreateVxlan { name, vni, local, port, .. } => {
                 write!(f, "create VXLAN device {name} with VNI {vni}, local {local}, UDP port {port}")
             }
             Self::Delete { name, .. } => write!(f, "remove {name}"),
@@ -209,7 +211,8 @@ impl<'a> Vni<'a> {
             mac: of.mac,
             mtu: of.mtu,
             addresses: of.addresses(),
-            vxlan: BridgePort { neigh_suppress: true, ..QUIET },
+            // Where VTEPs speak no EVPN, the kernel finds the way back to the hosts that speak to it by their packets.
+            vxlan: BridgePort { neigh_suppress: true, learning: of.learns_from_vteps, ..QUIET },
         });
         let l3 = l3.filter(|vni| topology.vrfs.contains_key(vni.vrf));
         l3.chain(l2.filter(|vni| vni.vrf.is_empty() || topology.vrfs.contains_key(vni.vrf)))
@@ -286,8 +289,11 @@ impl Plan<'_> {
             (Some(_), None) => {}
         }
         let same = |link: &Link| match link.kind {
-            Kind::Vxlan(Vxlan { vni: id, local, port, .. }) => {
-                id == wanted.vni && local == Some(wanted.vtep) && port == wanted.port
+            Kind::Vxlan(Vxlan { vni: id, local, port, learning }) => {
+                id == wanted.vni
+                    && local == Some(wanted.vtep)
+                    && port == wanted.port
+                    && learning == wanted.vxlan.learning
             }
             _ => false,
         };
@@ -297,6 +303,7 @@ impl Plan<'_> {
                 vni: wanted.vni,
                 local: wanted.vtep,
                 port: wanted.port,
+                learning: wanted.vxlan.learning,
             }),
             // Its identity cannot be changed; it is made anew when it is gone.
             Some(link) if !same(link) => {

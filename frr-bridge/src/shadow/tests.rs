@@ -48,8 +48,8 @@ impl Model {
                 self.add(&name, Kind::Vrf { table });
             }
             Action::CreateBridge { name, mac } => self.add(&name, Kind::Bridge).mac = Some(mac),
-            Action::CreateVxlan { name, vni, local, port } => {
-                self.add(&name, Kind::Vxlan(Vxlan { vni, local: Some(local), port, learning: false }));
+            Action::CreateVxlan { name, vni, local, port, learning } => {
+                self.add(&name, Kind::Vxlan(Vxlan { vni, local: Some(local), port, learning }));
             }
             Action::Delete { name, index } => {
                 let link = self.current.links.remove(&name).expect("it exists");
@@ -162,7 +162,9 @@ fn topology() -> impl Strategy<Value = Topology> {
                 let vtep = IpAddr::from([10, 0, 0, vtep]);
                 let gateways = if vrf.is_empty() { Vec::new() } else { nets(gateways) };
                 let (vrf, mac, mtu) = (vrf.into(), Mac([2, 0, 0, 0, 1, mac]), mtu * 1450);
-                (vni, L2Vni { id: vni, vrf, vtep, port: 4789, mac, gateways, mtu })
+                // Some of both kinds.
+                let learns_from_vteps = vni % 2 == 1;
+                (vni, L2Vni { id: vni, vrf, vtep, port: 4789, mac, gateways, mtu, learns_from_vteps })
             })
             .collect(),
         ports: ports
@@ -215,7 +217,10 @@ proptest! {
                 prop_assert_eq!(bridge.master, links.get(&settings.vrf).map_or(0, |vrf| vrf.index));
                 prop_assert_eq!((bridge.mac, vxlan.master), (Some(settings.mac), bridge.index));
                 prop_assert!(bridge.up && vxlan.up && !bridge.generates_address);
-                prop_assert_eq!(vxlan.bridge_port, Some(BridgePort { neigh_suppress: true, ..QUIET }));
+                let learning = settings.learns_from_vteps;
+                prop_assert_eq!(vxlan.bridge_port, Some(BridgePort { neigh_suppress: true, learning, ..QUIET }));
+                let learns = matches!(vxlan.kind, Kind::Vxlan(Vxlan { learning, .. }) if learning);
+                prop_assert_eq!(learns, learning);
                 let addresses = model.current.addresses.get(&bridge.index).cloned().unwrap_or_default();
                 prop_assert_eq!(addresses, settings.addresses().into_iter().collect::<BTreeSet<_>>());
                 prop_assert!(settings.mtu == 0 || bridge.mtu == settings.mtu);

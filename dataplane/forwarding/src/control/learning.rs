@@ -204,6 +204,13 @@ impl Control {
         }
     }
 
+    /// Somebody else has an address of ours.
+    pub(super) fn host_contradicted(&mut self, vni: Vni, address: u128, mac: u64) {
+        if self.hosts.get(&(vni, address)).is_some_and(|host| host.mac != mac) {
+            self.host_forget(vni, address);
+        }
+    }
+
     pub(super) fn hosts_forget_of(&mut self, vni: Vni, mac: u64) {
         let addresses: Vec<u128> = self.hosts_of(vni, mac).collect();
         addresses.into_iter().for_each(|address| self.host_forget(vni, address));

@@ -54,6 +54,9 @@ use neighbors::Neighbor;
 use topology::{Port, VniState, Vrf};
 use tunnels::{Tunnel, Vtep};
 
+/// Port numbers are used again after so many others: clients know ports by them.
+const PORTS_AT_REST: usize = 256;
+
 /// Slots that wait for the readers.
 #[derive(Debug)]
 enum Retired {
@@ -174,7 +177,7 @@ impl Control {
             limbo: Limbo::new(),
             workers: Vec::new(),
             ports: BTreeMap::new(),
-            port_slots: Slots::new(MAX_PORTS),
+            port_slots: Slots::with_rest(MAX_PORTS, PORTS_AT_REST),
             vrfs: BTreeMap::new(),
             vrf_slots: Slots::new(MAX_VRFS),
             vnis: BTreeMap::new(),

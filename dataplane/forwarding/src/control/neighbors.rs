@@ -33,6 +33,10 @@ impl Control {
             return Err(Error::MacNotUnicast(mac));
         }
         let key = (port, address_bits(address));
+        // The kernel knows of another one who has the address: ours is an old one.
+        if let Some(vni) = self.ports.get(&port).and_then(|port| port.svi) {
+            self.host_contradicted(vni, key.1, mac.bits());
+        }
         let session = self.session;
         let station = Station::new(mac, port.0).0;
         if let Some(neighbor) = self.neighbors.get_mut(&key) {

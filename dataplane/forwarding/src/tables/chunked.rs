@@ -1,5 +1,6 @@
 //! Arrays that grow while they are read: an entry never moves, and the memory follows the largest index used.
 
+use std::collections::VecDeque;
 use std::sync::OnceLock;
 
 /// Chunks of `2^BITS` entries, made when first needed by the one writer.
@@ -42,29 +43,54 @@ impl<T: Default, const BITS: u32> Chunked<T, BITS> {
 pub(crate) struct Slots {
     next: u32,
     limit: u32,
-    free: Vec<u32>,
+    /// In the order they were given back.
+    free: VecDeque<u32>,
+    /// So many wait before the first of them is used again.
+    rest: usize,
 }
 
 impl Slots {
     pub(crate) const fn new(limit: u32) -> Self {
-        Self { next: 0, limit, free: Vec::new() }
+        Self { next: 0, limit, free: VecDeque::new(), rest: 0 }
+    }
+
+    /// The same, for numbers that others see: one that was given back rests until `rest` others were, so that who missed
+    /// its end does not take the next thing of that number for the same one.
+    pub(crate) fn with_rest(limit: u32, rest: usize) -> Self {
+        Self { rest, ..Self::new(limit) }
     }
 
     /// A free number; `None` when all are in use.
     pub(crate) fn take(&mut self) -> Option<u32> {
-        if let Some(slot) = self.free.pop() {
-            return Some(slot);
+        if self.free.len() > self.rest || self.next >= self.limit {
+            return self.free.pop_front();
         }
         let slot = self.next;
-        if slot >= self.limit {
-            return None;
-        }
         self.next += 1;
         Some(slot)
     }
 
     /// Gives back a number from [`take`](Self::take), when no reader can hold it any more.
     pub(crate) fn give(&mut self, slot: u32) {
-        self.free.push(slot);
+        self.free.push_back(slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_rests_before_it_is_used_again_and_none_is_lost() {
+        let mut slots = Slots::with_rest(6, 2);
+        let taken: Vec<_> = std::iter::from_fn(|| slots.take()).take(3).collect();
+        assert_eq!(taken, [0, 1, 2]);
+        slots.give(1);
+        slots.give(0);
+        assert_eq!(slots.take(), Some(3));
+        slots.give(3);
+        assert_eq!(slots.take(), Some(1), "the longest at rest");
+        let rest: Vec<_> = std::iter::from_fn(|| slots.take()).collect();
+        assert_eq!(rest, [4, 5, 0, 3]);
     }
 }

@@ -241,3 +241,17 @@ fn a_new_session_sweeps_what_it_does_not_state() {
     assert_eq!(lab.control.flood_list(vni(110)).collect::<Vec<_>>(), [ip("192.0.2.2")]);
     assert_eq!(lab.control.flood_list(vni(120)).count(), 0);
 }
+
+/// A service address that failed over to another host: the kernel's word is newer than ours.
+#[test]
+fn an_address_that_another_host_has_is_no_longer_ours() {
+    let mut lab = BridgeLab::with_hosts();
+    let (svi, address) = (lab.svi110, ip("192.171.24.11"));
+    lab.control.neighbor_set(svi, address, mac(HOST)).unwrap();
+    assert!(lab.learned().is_empty());
+    lab.control.neighbor_set(svi, address, mac(0x61)).unwrap();
+    assert_eq!(lab.learned(), [Learned::Host { vni: vni(110), address, mac: mac(HOST), gone: true }]);
+    lab.pass(Duration::from_secs(1));
+    lab.send_and_learn(lab.a, &garp(mac(HOST), "192.171.24.11"));
+    assert_eq!(lab.learned(), [Learned::Host { vni: vni(110), address, mac: mac(HOST), gone: false }]);
+}
