@@ -1,5 +1,6 @@
 //! One port that sends more than is good, and its neighbours that must not notice.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::silence::QUIET;
@@ -7,7 +8,7 @@ use super::{Wire, extra, known, settled};
 use crate::lab::Lab;
 use crate::lab::l2::{FRONT, Station};
 use crate::traffic::frames::Random;
-use crate::traffic::packet::{BROADCAST, Mac, ethernet, text};
+use crate::traffic::packet::{BROADCAST, IPV4, Mac, ethernet, text, udp4};
 use crate::traffic::{Report, inject};
 use crate::wait::{LONG, until};
 use crate::{Error, Result};
@@ -33,10 +34,12 @@ pub(in super::super) fn macs(lab: &mut Lab) -> Result<()> {
             let client = lab.node(1).client()?;
             let before = client.counters()?;
             let mut random = Random::new(0x3ac5);
+            // To an address without a route, so that the storm ends where it enters and costs nobody else's CPU.
+            let nowhere = udp4((source.v4(), 9), (Ipv4Addr::new(203, 0, 113, 9), 9), 0, b"storm");
             let strangers = (0..MACS).map(|_| {
                 let mut mac: Mac = [2, 0xff, 0, 0, 0, 0];
                 mac[2..].copy_from_slice(&random.bytes(4));
-                ethernet(target.mac(), mac, EXPERIMENT, &[0; 46])
+                ethernet(QUIET.gateway_mac(), mac, IPV4, &nowhere)
             });
             beside(|| paced(source, strangers))?;
             let limited = || -> Result<u64> {
@@ -122,7 +125,7 @@ fn beside(work: impl FnOnce() -> Result<()>) -> Result<()> {
 /// Not faster than a fabric's neighbour could bear: the machine has one CPU for all.
 fn paced(source: Station, frames: impl Iterator<Item = Vec<u8>> + Send) -> Result<()> {
     let paced = frames.enumerate().map(|(number, frame)| {
-        if number % 64 == 63 {
+        if number % 32 == 31 {
             std::thread::sleep(Duration::from_millis(2));
         }
         frame
