@@ -69,12 +69,16 @@ impl Lab {
         fs::create_dir_all(&logs).map_err(Error::file("cannot make", &logs))?;
         say("network namespaces and links");
         wire()?;
+        // Earlier releases neither have nor pass on an IPv6 VTEP.
+        let root = (request.frr == FrrVersion::V10_7).then(|| request.frr.root()).flatten();
         let mut spines = Vec::new();
         for spine in SPINES {
             say(&format!("{}: FRR (AS {})", spine_netns(spine), plan::spine_asn(spine)));
             let name = spine_netns(spine);
-            let mut frr =
-                Frr::new(&name, &name, None, &logs).with("zebra", &[]).with("bgpd", &[]).with("bfdd", &[]);
+            let mut frr = Frr::new(&name, &name, root.as_deref(), &logs)
+                .with("zebra", &[])
+                .with("bgpd", &[])
+                .with("bfdd", &[]);
             frr.start()?;
             frr.load(&config::spine(spine, &[1, 2, KERNEL_PE]))?;
             spines.push(frr);
@@ -82,8 +86,6 @@ impl Lab {
         say("kpe: FRR, the Linux kernel forwards");
         kernel_pe::devices(KERNEL_PE, &VRFS)?;
         l2::stations::behind_kernel(&L2VNIS, plan::vtep(KERNEL_PE).into())?;
-        // Releases before the one that our nodes carry it on know no IPv6 VTEP.
-        let root = (request.frr == FrrVersion::V10_7).then(|| request.frr.root()).flatten();
         let kernel_pe = kernel_pe::start(KERNEL_PE, &VRFS, root.as_deref(), &logs)?;
         let keeper = Keeper::start();
         let ovs = if l2::ovs::is_there() {

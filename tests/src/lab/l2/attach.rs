@@ -14,6 +14,9 @@ use crate::{Error, Result};
 
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// How long an interface has to be there before it is moved.
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// Attaches stations for as long as it lives.
 #[derive(Debug)]
 pub struct Keeper {
@@ -29,6 +32,7 @@ struct Place {
     pe: u8,
     attachment: Attachment,
     done: Option<(u32, Instant)>,
+    appeared: Option<Instant>,
     said: Option<String>,
 }
 
@@ -64,7 +68,10 @@ impl Keeper {
     /// The same on another node than the one it was made behind; its link's end must be there.
     pub fn keep_at(&self, station: Station, pe: u8, attachment: Attachment) {
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        wanted.insert(station.name(), Place { station, pe, attachment, done: None, said: None });
+        wanted.insert(
+            station.name(),
+            Place { station, pe, attachment, done: None, appeared: None, said: None },
+        );
     }
 
     /// When it was attached.
@@ -134,6 +141,11 @@ impl Place {
         let node = pe_netns(self.pe);
         let device = plan::host_end(self.station.l2vni.vni);
         if netns::index(&node, &device)?.is_none() {
+            self.appeared = None;
+            return Ok(());
+        }
+        // Not out of the hands of who is just making it.
+        if self.appeared.get_or_insert_with(Instant::now).elapsed() < SETTLE {
             return Ok(());
         }
         let name = self.station.name();
