@@ -34,13 +34,24 @@ pub(super) fn with<T>(
     let released = all.iter().try_for_each(|station| lab.keeper.release(*station));
     let removed = nodes.iter().try_for_each(|pe| lab.node(*pe).remove_l2vni(l2vni));
     stations::remove(&all)?;
-    let gone = nodes.iter().try_for_each(|pe| gone(lab, *pe, l2vni));
+    let gone = nodes.iter().try_for_each(|pe| {
+        gone(lab, *pe, l2vni)?;
+        let bridge = format!("br-hs-{}", l2vni.vni);
+        until(LONG, format!("{bridge} to be removed"), || absent_in_host(*pe, &bridge))
+    });
     let value = result?;
     released.and(removed).and(gone)?;
     Ok(value)
 }
 
-/// Waits until nothing of an L2VNI is left on a node.
+fn absent_in_host(pe: u8, device: &str) -> Result<()> {
+    match netns::index(&format!("n{pe}"), device)? {
+        None => Ok(()),
+        Some(_) => Err(Error::unexpected(format!("{device} is in n{pe}'s namespace"))),
+    }
+}
+
+/// Waits until nothing of an L2VNI is left on a node, but for the host's bridge, which stays as long as somebody is in it.
 pub(super) fn gone(lab: &Lab, pe: u8, l2vni: L2Vni) -> Result<()> {
     let vni = l2vni.vni;
     let client = lab.node(pe).client()?;
@@ -53,11 +64,6 @@ pub(super) fn gone(lab: &Lab, pe: u8, l2vni: L2Vni) -> Result<()> {
                 return Err(Error::unexpected(format!("{device} is in the router's namespace")));
             }
         }
-        for device in [format!("br-hs-{vni}"), format!("host-e-{vni}")] {
-            if netns::index(&format!("n{pe}"), &device)?.is_some() {
-                return Err(Error::unexpected(format!("{device} is in the host's namespace")));
-            }
-        }
-        Ok(())
+        absent_in_host(pe, &format!("host-e-{vni}"))
     })
 }
