@@ -61,6 +61,9 @@ fn serve(dir: &Path, request: &Request) -> Result<u8> {
         mount_on("tmpfs", "/dev/shm", "tmpfs")?;
         modprobe()?;
         fs::write("/proc/sys/kernel/hostname", "lab").map_err(Error::file("cannot write", "hostname"))?;
+        // One CPU has one queue for the packets of all links of the lab: a storm on one must not overflow it for the others.
+        let backlog = "/proc/sys/net/core/netdev_max_backlog";
+        fs::write(backlog, "20000").map_err(Error::file("cannot write", backlog))?;
     }
     if let Some(root) = request.frr.root() {
         for name in ["proc", "sys", "dev", "run"] {

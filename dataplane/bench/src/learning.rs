@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use dataplane::learning::Learning;
 use dataplane::slowpath::SlowPath;
+use dataplane::trace::Tracer;
 use dataplane::worker::{self, Receiving, Sending, WorkerConfig};
 use dpdk::{Device, Eal, Environment, Mempool, MempoolConfig, Options, PortConfig, derive};
 use forwarding::{Attachment, Control, Mac};
@@ -70,7 +71,8 @@ pub(crate) fn measure() -> anyhow::Result<Report> {
     let mut updates = learning.listen(&control);
     let cpu = derived.worker_cpus.first().copied();
     let worker = WorkerConfig { id: 0, cpu, idle: dataplane::config::Idle::Poll };
-    let (handle, _count) = worker::spawn(worker, eal, engine, slow_path.sender(), &learning)?;
+    let (handle, _count) =
+        worker::spawn(worker, eal, engine, slow_path.sender(), &learning, &Tracer::default())?;
 
     let open = |device: &Device| -> Result<_, dpdk::Error> {
         device.probe(eal)?.configure(&PortConfig::default(), &pool)?.start()

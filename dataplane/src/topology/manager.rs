@@ -125,6 +125,7 @@ impl Topology {
             control,
             held: Held::default(),
             open: BTreeMap::new(),
+            strayed: BTreeSet::new(),
             vrfs: BTreeMap::new(),
             svis: BTreeMap::new(),
             vteps: Vec::new(),
@@ -175,6 +176,8 @@ struct Manager {
     attachments: Vec<Attachment>,
     /// Why some are not there, by port.
     unbridged: Errors,
+    /// TAPs of the host's namespace, by interface, that somebody has taken into another: nobody tells of their links.
+    strayed: BTreeSet<String>,
     /// Bridges have been told once.
     bridged: bool,
     control: SharedControl,
@@ -238,7 +241,12 @@ impl Manager {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     if self.polls_links() {
-                        self.refresh_links(|port| !is_watched(&port.device));
+                        let strayed = std::mem::take(&mut self.strayed);
+                        self.refresh_links(|port| {
+                            !is_watched(&port.device)
+                                || interface_of(&port.device).is_some_and(|name| strayed.contains(name))
+                        });
+                        self.strayed = strayed;
                     }
                     if self.failures.values().any(|failure| failure.retry_at <= Instant::now()) {
                         self.reconcile();
@@ -543,7 +551,7 @@ impl Manager {
     }
 
     fn polls_links(&self) -> bool {
-        self.held.ports.values().any(|port| !is_watched(&port.device))
+        !self.strayed.is_empty() || self.held.ports.values().any(|port| !is_watched(&port.device))
     }
 
     /// Reads links again, and gives up ports whose device has gone.
@@ -603,9 +611,16 @@ impl Manager {
             if let (Some(open), Some(interface)) = (self.open.get(name), interface_of(&port.device))
                 && !matches!(self.ports.link_of(open), Ok(Some(_)))
             {
-                lost.push((name.clone(), Error::NoInterface { interface: interface.to_owned() }));
+                // A TAP that has left its namespace is still ours: whoever uses it has taken it into another one.
+                if open.tap_lives() {
+                    self.strayed.insert(interface.to_owned());
+                } else {
+                    lost.push((name.clone(), Error::NoInterface { interface: interface.to_owned() }));
+                }
             }
         }
+        // One that is back is watched again, and one that was given up is made anew.
+        self.strayed.retain(|interface| !concerned.contains(interface.as_str()));
         self.give_up(lost);
         let mut reconcile = false;
         for (name, port) in &self.desired.ports {

@@ -521,6 +521,11 @@ impl OpenPort {
         Ok(changed)
     }
 
+    /// Whether it is a TAP whose device exists, in whatever namespace.
+    pub fn tap_lives(&self) -> bool {
+        matches!(self.device, Device::Tap { .. }) && self.backend.link().is_ok()
+    }
+
     /// Lets the router see the link's state on the shadow.
     fn show_carrier(&self, name: &str) {
         // Refused while the shadow is administratively down, e.g. before frr-bridge set it up: then it says

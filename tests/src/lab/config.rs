@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use super::l2::ovs;
 use super::plan::{
-    HOST_ASN, Host, KERNEL_PE, KERNEL_PE_ASN, NODE_ASN, SPINES, Vrf, link_pe, link_spine, session_host,
-    session_pe, spine_asn, spine_netns, uplink, vtep,
+    HOST_ASN, Host, KERNEL_PE, KERNEL_PE_ASN, NODE_ASN, PASSTHROUGH_PE, SPINES, Vrf, link_pe, link_spine,
+    passthrough_prefix, session_host, session_pe, spine_asn, spine_netns, uplink, vtep, vtep_v6,
 };
 
 /// What is common to every `router bgp` of the lab's own FRRs.
@@ -24,7 +25,7 @@ pub fn spine(spine: u8, pes: &[u8]) -> String {
             let _ = writeln!(text, " neighbor {peer} bfd");
         }
     }
-    for (family, keep) in [("ipv4 unicast", false), ("l2vpn evpn", true)] {
+    for (family, keep) in [("ipv4 unicast", false), ("ipv6 unicast", false), ("l2vpn evpn", true)] {
         let _ = writeln!(text, " address-family {family}");
         for &pe in pes {
             let peer = link_pe(pe, spine);
@@ -47,9 +48,6 @@ pub fn bfd(spine: u8) -> bool {
 pub fn kernel_pe(pe: u8, vrfs: &[Vrf]) -> String {
     let router_id = vtep(pe);
     let mut text = String::from("hostname kpe\n");
-    for vrf in vrfs {
-        let _ = writeln!(text, "vrf {}\n vni {}\nexit-vrf", vrf.name, vrf.vni);
-    }
     let _ = write!(text, "router bgp {KERNEL_PE_ASN}\n bgp router-id {router_id}\n{BGP}");
     for spine in SPINES {
         let peer = link_spine(pe, spine);
@@ -63,30 +61,39 @@ pub fn kernel_pe(pe: u8, vrfs: &[Vrf]) -> String {
             let _ = writeln!(text, " neighbor {peer} bfd");
         }
     }
-    let _ = writeln!(text, " address-family ipv4 unicast\n  network {router_id}/32");
-    for spine in SPINES {
-        let _ = writeln!(text, "  neighbor {} activate", link_spine(pe, spine));
+    let networks = [("ipv4", format!("{router_id}/32")), ("ipv6", format!("{}/128", vtep_v6(pe)))];
+    for (family, network) in networks {
+        let _ = writeln!(text, " address-family {family} unicast\n  network {network}");
+        for spine in SPINES {
+            let _ = writeln!(text, "  neighbor {} activate", link_spine(pe, spine));
+        }
+        let _ = writeln!(text, " exit-address-family");
     }
-    let _ = writeln!(text, " exit-address-family\n address-family l2vpn evpn");
+    let _ = writeln!(text, " address-family l2vpn evpn");
     for spine in SPINES {
         let _ = writeln!(text, "  neighbor {} activate", link_spine(pe, spine));
     }
     let _ = writeln!(text, "  advertise-all-vni\n exit-address-family\nexit");
     for vrf in vrfs {
-        let _ =
-            write!(text, "router bgp {KERNEL_PE_ASN} vrf {}\n bgp router-id {router_id}\n{BGP}", vrf.name);
-        for family in ["ipv4", "ipv6"] {
-            let _ = writeln!(
-                text,
-                " address-family {family} unicast\n  redistribute connected\n exit-address-family"
-            );
-        }
-        let _ = writeln!(
-            text,
-            " address-family l2vpn evpn\n  advertise ipv4 unicast\n  advertise ipv6 unicast\n exit-address-family\nexit"
-        );
+        text += &kernel_vrf(pe, *vrf);
     }
     text
+}
+
+/// A VRF of such a PE.
+pub fn kernel_vrf(pe: u8, vrf: Vrf) -> String {
+    let (name, router_id) = (vrf.name, vtep(pe));
+    let mut text = format!(
+        "vrf {name}\n vni {}\nexit-vrf\nrouter bgp {KERNEL_PE_ASN} vrf {name}\n bgp router-id {router_id}\n{BGP}",
+        vrf.vni
+    );
+    for family in ["ipv4", "ipv6"] {
+        let _ = writeln!(
+            text,
+            " address-family {family} unicast\n  redistribute connected\n exit-address-family"
+        );
+    }
+    text + " address-family l2vpn evpn\n  advertise ipv4 unicast\n  advertise ipv6 unicast\n exit-address-family\nexit\n"
 }
 
 /// A host behind a node of ours: announces its prefixes to the node over the host session.
@@ -111,15 +118,42 @@ pub fn host(host: Host) -> String {
     text
 }
 
+/// The host's BGP speaker of a node of ours, on the session in the default VRF.
+pub fn passthrough_host(pe: u8) -> String {
+    let mut text =
+        format!("hostname n{pe}-pt\nrouter bgp {HOST_ASN}\n bgp router-id 10.{}.0.1\n{BGP}", 200 + pe);
+    for peer in PASSTHROUGH_PE {
+        let _ = writeln!(text, " neighbor {peer} remote-as {NODE_ASN}\n neighbor {peer} timers connect 2");
+        let _ = writeln!(text, " neighbor {peer} timers 3 15\n neighbor {peer} advertisement-interval 0");
+    }
+    let [v4, v6] = passthrough_prefix(pe);
+    for (family, peer, prefix) in [("ipv4", PASSTHROUGH_PE[0], v4), ("ipv6", PASSTHROUGH_PE[1], v6)] {
+        let _ = writeln!(
+            text,
+            " address-family {family} unicast\n  network {prefix}\n  neighbor {peer} activate\n  \
+             neighbor {peer} allowas-in\n exit-address-family"
+        );
+    }
+    text
+}
+
+/// The passthrough of a node of ours, its host's end in a namespace of its own.
+pub fn passthrough(netns: &str) -> String {
+    format!(
+        "bgppassthrough:\n  hostSession:\n    asn: {NODE_ASN}\n    hostASN: {HOST_ASN}\n    netns: /run/netns/{netns}\n    \
+         localCIDR: {{ipv4: 192.169.20.0/24, ipv6: \"2001:db8:20::/64\"}}\n"
+    )
+}
+
 /// `node-config.yaml` of a node of ours.
 pub fn node(pe: u8) -> String {
-    format!("nodeIndex:\n  index: {pe}\nnodeName: n{pe}\nlogLevel: info\n")
+    format!("nodeIndex:\n  index: {pe}\nnodeName: n{pe}\nlogLevel: info\novsSocketPath: {}\n", ovs::SOCKET)
 }
 
 /// The Underlay of a node of ours: two spines, one of them with BFD.
 pub fn underlay(pe: u8) -> String {
     let mut text = format!("underlays:\n- asn: {NODE_ASN}\n  routerIDCIDR: 10.0.0.0/24\n");
-    text.push_str("  tunnelEndpoint:\n    cidrs: [100.65.0.0/24]\n  interfaces:\n");
+    text.push_str("  tunnelEndpoint:\n    cidrs: [100.65.0.0/24, \"fd00:64::/120\"]\n  interfaces:\n");
     for spine in SPINES {
         let _ = writeln!(
             text,

@@ -6,8 +6,9 @@ use std::path::Path;
 use dataplane_api::v1::inspect_client::InspectClient;
 use dataplane_api::v1::topology_client::TopologyClient;
 use dataplane_api::v1::{
-    CountersReply, CountersRequest, InfoReply, InfoRequest, ListNeighborsRequest, ListRoutesRequest,
-    NeighborEntry, RouteEntry, TopologyState, WatchRequest,
+    BridgeCounters, BridgeEntry, CountersReply, CountersRequest, InfoReply, InfoRequest, ListBridgesRequest,
+    ListMacsRequest, ListNeighborsRequest, ListRoutesRequest, MacTableEntry, NeighborEntry, RouteEntry,
+    TopologyState, WatchRequest,
 };
 use futures::TryStreamExt as _;
 use tokio::runtime::Runtime;
@@ -104,6 +105,38 @@ impl Dataplane {
         })
     }
 
+    /// The bridge domain of an L2VNI, if there is one.
+    ///
+    /// # Errors
+    /// When the dataplane does not answer.
+    pub fn bridge(&self, vni: u32) -> Result<Option<BridgeEntry>> {
+        let entries: Vec<BridgeEntry> = self.run(async {
+            InspectClient::new(self.channel.clone())
+                .list_bridges(ListBridgesRequest { vni: 0 })
+                .await?
+                .into_inner()
+                .try_collect()
+                .await
+        })?;
+        Ok(entries.into_iter().find(|entry| entry.vni == vni))
+    }
+
+    /// MACs of an L2VNI by their text.
+    ///
+    /// # Errors
+    /// When there is no such L2VNI or the dataplane does not answer.
+    pub fn macs(&self, vni: u32) -> Result<BTreeMap<String, MacTableEntry>> {
+        let entries: Vec<MacTableEntry> = self.run(async {
+            InspectClient::new(self.channel.clone())
+                .list_macs(ListMacsRequest { vni })
+                .await?
+                .into_inner()
+                .try_collect()
+                .await
+        })?;
+        Ok(entries.into_iter().map(|entry| (entry.mac.clone(), entry)).collect())
+    }
+
     /// Counters now.
     ///
     /// # Errors
@@ -154,6 +187,11 @@ impl Counters {
     /// Lookups in a VRF that matched no route.
     pub fn no_route(&self, vrf: &str) -> u64 {
         self.0.vrfs.iter().find(|counters| counters.vrf == vrf).map_or(0, |counters| counters.no_route)
+    }
+
+    /// What was counted of an L2VNI's bridge domain.
+    pub fn bridge(&self, vni: u32) -> BridgeCounters {
+        self.0.bridges.iter().find(|counters| counters.vni == vni).copied().unwrap_or_default()
     }
 
     /// Packets sent out of a port.

@@ -1,10 +1,12 @@
-//! The lab: two nodes of ours, a kernel PE, two spines and the hosts behind the PEs. See [`plan`] for addresses.
+//! The lab: two nodes of ours, a kernel PE, two spines and the hosts behind the PEs. See [`plan`] for addresses, [`l2`] for bridge
+//! domains.
 
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
 pub mod frr;
 pub mod kernel_pe;
+pub mod l2;
 pub mod netns;
 pub mod node;
 pub mod plan;
@@ -17,12 +19,16 @@ use std::time::Duration;
 pub use daemon::Daemon;
 pub use dataplane::{Counters, Dataplane};
 pub use frr::Frr;
+pub use l2::attach::Keeper;
+pub use l2::ovs::Ovs;
 pub use node::Node;
 
+use self::l2::L2VNIS;
 use self::plan::{
-    GREEN, Host, KERNEL_PE, SPINES, VRFS, Vrf, downlink, link_pe, link_spine, pe_netns, spine_netns, uplink,
+    GREEN, Host, KERNEL_PE, SPINES, VRFS, Vrf, downlink, link_spine, link_spine_v6, pe_netns, spine_netns,
+    uplink,
 };
-use crate::cli::Request;
+use crate::cli::{FrrVersion, Request};
 use crate::traffic::who;
 use crate::wait::until;
 use crate::{Error, Result};
@@ -41,6 +47,12 @@ pub struct Lab {
     pub spines: Vec<Frr>,
     /// FRRs of the hosts behind our nodes.
     pub hosts: Vec<(Host, Frr)>,
+    /// Attaches stations to their nodes.
+    pub keeper: Keeper,
+    /// On n2, where the kernel has it.
+    pub ovs: Option<Ovs>,
+    /// What our nodes run.
+    pub frr: FrrVersion,
     /// Sessions as they stood when everything had come up: each with the time of its establishment.
     pub sessions: Sessions,
     /// Where logs go.
@@ -57,23 +69,41 @@ impl Lab {
         fs::create_dir_all(&logs).map_err(Error::file("cannot make", &logs))?;
         say("network namespaces and links");
         wire()?;
+        // Earlier releases neither have nor pass on an IPv6 VTEP.
+        let root = (request.frr == FrrVersion::V10_7).then(|| request.frr.root()).flatten();
         let mut spines = Vec::new();
         for spine in SPINES {
             say(&format!("{}: FRR (AS {})", spine_netns(spine), plan::spine_asn(spine)));
             let name = spine_netns(spine);
-            let mut frr =
-                Frr::new(&name, &name, None, &logs).with("zebra", &[]).with("bgpd", &[]).with("bfdd", &[]);
+            let mut frr = Frr::new(&name, &name, root.as_deref(), &logs)
+                .with("zebra", &[])
+                .with("bgpd", &[])
+                .with("bfdd", &[]);
             frr.start()?;
             frr.load(&config::spine(spine, &[1, 2, KERNEL_PE]))?;
             spines.push(frr);
         }
         say("kpe: FRR, the Linux kernel forwards");
         kernel_pe::devices(KERNEL_PE, &VRFS)?;
-        let kernel_pe = kernel_pe::start(KERNEL_PE, &VRFS, &logs)?;
+        l2::stations::behind_kernel(&L2VNIS, plan::vtep(KERNEL_PE).into())?;
+        let kernel_pe = kernel_pe::start(KERNEL_PE, &VRFS, root.as_deref(), &logs)?;
+        let keeper = Keeper::start();
+        let ovs = if l2::ovs::is_there() {
+            say("n2: Open vSwitch");
+            Some(Ovs::start(&pe_netns(2), &logs)?)
+        } else {
+            None
+        };
         let mut nodes = Vec::new();
         for pe in [1, 2] {
             say(&format!("n{pe}: pe-dataplane, FRR {}, frr-bridge, pe-controller", request.frr.name()));
+            l2::stations::behind_node(pe, &L2VNIS)?;
             nodes.push(Node::start(pe, &VRFS, request, &logs)?);
+            for l2vni in L2VNIS {
+                for station in l2vni.all_stations().into_iter().filter(|station| station.pe == pe) {
+                    keeper.keep(station, l2vni.attachment(pe));
+                }
+            }
         }
         let mut hosts = Vec::new();
         for vrf in VRFS {
@@ -88,7 +118,8 @@ impl Lab {
         }
         let nodes: [Node; 2] =
             nodes.try_into().map_err(|_| Error::unexpected("there are two nodes in the lab"))?;
-        Ok(Self { nodes, kernel_pe, spines, hosts, sessions: Sessions::new(), logs })
+        let frr = request.frr;
+        Ok(Self { nodes, kernel_pe, spines, hosts, keeper, ovs, frr, sessions: Sessions::new(), logs })
     }
 
     /// A node by number.
@@ -139,6 +170,7 @@ impl Lab {
     pub fn alive(&mut self) -> Result<()> {
         let mut ended: Vec<String> = self.nodes.iter_mut().flat_map(Node::ended).collect();
         ended.extend(self.kernel_pe.ended());
+        ended.extend(self.ovs.iter_mut().flat_map(Ovs::ended));
         ended.extend(self.spines.iter_mut().flat_map(Frr::ended));
         ended.extend(self.hosts.iter_mut().flat_map(|(_, frr)| frr.ended()));
         if ended.is_empty() { Ok(()) } else { Err(Error::unexpected(ended.join("; "))) }
@@ -160,16 +192,19 @@ fn wire() -> Result<()> {
     netns::create(&names)?;
     for spine in SPINES {
         let name = spine_netns(spine);
-        netns::sysctl(&name, "net/ipv4/ip_forward", "1")?;
+        for sysctl in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+            netns::sysctl(&name, sysctl, "1")?;
+        }
         let mut text = String::new();
         for pe in [1, 2, KERNEL_PE] {
             let down = downlink(pe);
             text += &format!(
                 "link add {down} type veth peer name {up} netns {netns}\n\
-                 addr add {address}/24 dev {down}\nlink set {down} up\n",
+                 addr add {address}/24 dev {down}\naddr add {address_v6}/64 dev {down}\nlink set {down} up\n",
                 up = uplink(spine),
                 netns = pe_netns(pe),
                 address = link_spine(pe, spine),
+                address_v6 = link_spine_v6(pe, spine),
             );
         }
         netns::ip_batch(Some(&name), &text)?;
@@ -179,9 +214,7 @@ fn wire() -> Result<()> {
         }
     }
     for spine in SPINES {
-        let nic = uplink(spine);
-        let text = format!("addr add {}/24 dev {nic}\nlink set {nic} up\n", link_pe(KERNEL_PE, spine));
-        netns::ip_batch(Some(&pe_netns(KERNEL_PE)), &text)?;
+        netns::ip_batch(Some(&pe_netns(KERNEL_PE)), &node::uplink_up(KERNEL_PE, spine))?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
 use crate::{Error, Result};
@@ -40,15 +41,38 @@ pub fn enter(name: &str) -> Result<()> {
     setns(file, CloneFlags::CLONE_NEWNET).map_err(Error::system(format!("cannot enter namespace {name}")))
 }
 
+/// The index of an interface of the namespace `name`, if it is there.
+///
+/// # Errors
+/// When there is no such namespace.
+pub fn index(name: &str, device: &str) -> Result<Option<u32>> {
+    within(name, || match nix::net::if_::if_nametoindex(device) {
+        Ok(index) => Ok(Some(index)),
+        Err(Errno::ENODEV) => Ok(None),
+        Err(error) => Err(Error::system(format!("cannot look for {device}"))(error)),
+    })
+}
+
 /// Makes network namespaces with their loopback up.
 ///
 /// # Errors
 /// When `ip` says so.
 pub fn create(names: &[String]) -> Result<()> {
+    add(names)?;
+    for name in names {
+        ip_batch(Some(name), "link set lo up")?;
+    }
+    Ok(())
+}
+
+/// Makes network namespaces, their loopback down.
+///
+/// # Errors
+/// When `ip` says so.
+pub fn add(names: &[String]) -> Result<()> {
     let text: String = names.iter().map(|name| format!("netns add {name}\n")).collect();
     ip_batch(None, &text)?;
     for name in names {
-        ip_batch(Some(name), "link set lo up")?;
         // Echo sockets without a raw socket's view of everybody's replies.
         sysctl(name, "net/ipv4/ping_group_range", "0 0")?;
         // Addresses of the lab are unique; waiting for the proof costs seconds per interface.

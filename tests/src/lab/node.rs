@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::daemon::Daemon;
 use super::dataplane::Dataplane;
-use super::plan::{SPINES, Vrf, link_pe, pe_netns, uplink};
+use super::l2::{self, L2VNIS, L2Vni};
+use super::plan::{SPINES, Vrf, link_pe, link_pe_v6, pe_netns, uplink};
 use super::{Frr, config, netns};
 use crate::cli::Request;
 use crate::wait::{LONG, until};
@@ -36,9 +37,7 @@ impl Node {
     pub fn start(pe: u8, vrfs: &[Vrf], request: &Request, logs: &Path) -> Result<Self> {
         let host = pe_netns(pe);
         for spine in SPINES {
-            let nic = uplink(spine);
-            let text = format!("addr add {}/24 dev {nic}\nlink set {nic} up\n", link_pe(pe, spine));
-            netns::ip_batch(Some(&host), &text)?;
+            netns::ip_batch(Some(&host), &uplink_up(pe, spine))?;
         }
         let dir = PathBuf::from("/run/openpe").join(&host);
         let configs = dir.join("config/configs");
@@ -87,6 +86,9 @@ impl Node {
         for vrf in vrfs {
             node.write_config(&format!("configs/openpe_{}.yaml", vrf.name), &config::l3vni(pe, *vrf))?;
         }
+        for l2vni in L2VNIS {
+            node.write_l2vni(l2vni, &l2::config::l2vni(pe, l2vni))?;
+        }
         node.dataplane.start()?;
         node.frr.start()?;
         node.bridge.start()?;
@@ -103,6 +105,22 @@ impl Node {
         let temporary = self.dir.join("new.yaml");
         fs::write(&temporary, text).map_err(Error::file("cannot write", &temporary))?;
         fs::rename(&temporary, &path).map_err(Error::file("cannot write", &path))
+    }
+
+    /// Writes an L2VNI's file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_l2vni(&self, l2vni: L2Vni, text: &str) -> Result<()> {
+        self.write_config(&l2vni_file(l2vni), text)
+    }
+
+    /// Removes an L2VNI's file.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn remove_l2vni(&self, l2vni: L2Vni) -> Result<()> {
+        self.remove_config(&l2vni_file(l2vni))
     }
 
     /// Removes a file of its configuration folder.
@@ -162,6 +180,20 @@ impl Node {
         ended.extend(self.frr.ended());
         ended
     }
+}
+
+fn l2vni_file(l2vni: L2Vni) -> String {
+    format!("configs/openpe_{}.yaml", l2vni.name)
+}
+
+/// Lines that give a PE's link to a spine its addresses.
+pub fn uplink_up(pe: u8, spine: u8) -> String {
+    format!(
+        "addr add {}/24 dev {nic}\naddr add {}/64 dev {nic}\nlink set {nic} up\n",
+        link_pe(pe, spine),
+        link_pe_v6(pe, spine),
+        nic = uplink(spine)
+    )
 }
 
 /// The namespace FRR and the shadow devices of a node are in.

@@ -1,7 +1,7 @@
 //! Who is where in the lab: names, numbers and addresses.
 //!
 //! PEs are numbered 1 (`n1`), 2 (`n2`) and 3 (`kpe`), spines 1 and 2. The link of PE p to spine s is 192.168.(10 s + p).0/24, the
-//! PE's end .1 and the spine's .254. VTEPs are 100.65.0.p. Tenants use the same subnets in both VRFs: 10.p.0.0/24 and
+//! PE's end .1 and the spine's .254; likewise fd00:192:(10 s + p)::1 and ::fe. VTEPs are 100.65.0.p and fd00:64::p. Tenants use the same subnets in both VRFs: 10.p.0.0/24 and
 //! fd00:10:p::/64 behind PE p.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -135,9 +135,28 @@ pub fn link_spine(pe: u8, spine: u8) -> Ipv4Addr {
     Ipv4Addr::new(192, 168, 10 * spine + pe, 254)
 }
 
+/// The same over IPv6: the PE's end.
+pub fn link_pe_v6(pe: u8, spine: u8) -> Ipv6Addr {
+    link_v6(pe, spine, 1)
+}
+
+/// And the spine's.
+pub fn link_spine_v6(pe: u8, spine: u8) -> Ipv6Addr {
+    link_v6(pe, spine, 0xfe)
+}
+
+fn link_v6(pe: u8, spine: u8, last: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x192, u16::from(10 * spine + pe), 0, 0, 0, 0, last)
+}
+
 /// A PE's VTEP.
 pub fn vtep(pe: u8) -> Ipv4Addr {
     Ipv4Addr::new(100, 65, 0, pe)
+}
+
+/// Its VTEP for an IPv6 underlay.
+pub fn vtep_v6(pe: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x64, 0, 0, 0, 0, 0, u16::from(pe))
 }
 
 /// The PE's end of a host session, the same on every node.
@@ -151,6 +170,33 @@ pub fn session_host(host: Host) -> [IpAddr; 2] {
         Ipv4Addr::new(192, 169, host.vrf.session, host.pe + 2).into(),
         session_v6(host.vrf, u16::from(host.pe) + 2).into(),
     ]
+}
+
+/// The PE's end of the host session in the default VRF.
+pub const PASSTHROUGH_PE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 169, 20, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x20, 0, 0, 0, 0, 1)),
+];
+
+/// The host's end of it.
+pub fn passthrough_host(pe: u8) -> [IpAddr; 2] {
+    [
+        Ipv4Addr::new(192, 169, 20, pe + 2).into(),
+        Ipv6Addr::new(0x2001, 0xdb8, 0x20, 0, 0, 0, 0, u16::from(pe) + 2).into(),
+    ]
+}
+
+/// An address behind that host.
+pub fn passthrough_own(pe: u8) -> [IpAddr; 2] {
+    [
+        Ipv4Addr::new(10, 200 + pe, 0, 1).into(),
+        Ipv6Addr::new(0xfd00, 0x200, u16::from(pe), 0, 0, 0, 0, 1).into(),
+    ]
+}
+
+/// The prefixes of these addresses, CIDR text.
+pub fn passthrough_prefix(pe: u8) -> [String; 2] {
+    [format!("10.{}.0.0/24", 200 + pe), format!("fd00:200:{pe}::/64")]
 }
 
 fn session_v6(vrf: Vrf, last: u16) -> Ipv6Addr {

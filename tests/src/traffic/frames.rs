@@ -44,16 +44,24 @@ pub fn garbage(random: &mut Random, mac: [u8; 6], mtu: usize) -> impl Iterator<I
     })
 }
 
+/// The packet socket address of `device` in the calling thread's namespace.
+///
+/// # Errors
+/// When there is no such device.
+pub fn address(device: &str) -> Result<LinkAddr> {
+    getifaddrs()
+        .map_err(Error::system("cannot list interfaces"))?
+        .filter(|interface| interface.interface_name == device)
+        .find_map(|interface| interface.address?.as_link_addr().copied())
+        .ok_or_else(|| Error::unexpected(format!("there is no {device} here")))
+}
+
 /// Sends frames out of `device` of the calling thread's namespace.
 ///
 /// # Errors
 /// When there is no such device, or it is down.
 pub fn send(device: &str, frames: impl Iterator<Item = Vec<u8>>) -> Result<()> {
-    let address: LinkAddr = getifaddrs()
-        .map_err(Error::system("cannot list interfaces"))?
-        .filter(|interface| interface.interface_name == device)
-        .find_map(|interface| interface.address?.as_link_addr().copied())
-        .ok_or_else(|| Error::unexpected(format!("there is no {device} here")))?;
+    let address = address(device)?;
     let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)
         .map_err(Error::system("cannot open a packet socket"))?;
     for frame in frames {
@@ -72,4 +80,12 @@ pub fn send(device: &str, frames: impl Iterator<Item = Vec<u8>>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Sends frames out of `device` of the namespace `name`.
+///
+/// # Errors
+/// When there is no such device, or it is down.
+pub fn inject(name: &str, device: &str, frames: impl IntoIterator<Item = Vec<u8>> + Send) -> Result<()> {
+    crate::lab::netns::within(name, || send(device, frames.into_iter()))
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 use crate::lab::netns;
-use crate::lab::plan::{Host, Vrf, pairs};
+use crate::lab::plan::{Vrf, pairs};
 use crate::{Error, Result};
 
 /// How long a reply may take. Long enough for ARP on a loaded machine.
@@ -56,39 +56,59 @@ fn bind(socket: &UdpSocket, source: IpAddr) -> Result<()> {
     bind(socket.as_raw_fd(), &address).map_err(Error::system(format!("cannot send from {source}")))
 }
 
-/// Pings between all hosts of a VRF, both ways and in both families; what did not get through.
-pub fn matrix(vrf: Vrf) -> Vec<(Host, IpAddr, Result<Duration>)> {
-    let tries: Vec<(Host, IpAddr)> =
-        pairs(vrf).into_iter().flat_map(|(from, to)| to.addresses().map(|address| (from, address))).collect();
+/// One echo request: from which namespace, to which address, from which address.
+pub type Try = (String, IpAddr, Option<IpAddr>);
+
+/// Makes all tries at once; what became of each, in order.
+pub fn at_once(tries: Vec<Try>) -> Vec<(Try, Result<Duration>)> {
     std::thread::scope(|scope| {
         let running: Vec<_> = tries
             .into_iter()
-            .map(|(from, address)| {
-                let source = from.addresses().into_iter().find(|own| own.is_ipv4() == address.is_ipv4());
-                (from, address, scope.spawn(move || ping(&from.name(), address, source)))
+            .map(|(from, target, source)| {
+                let thread = scope.spawn({
+                    let from = from.clone();
+                    move || ping(&from, target, source)
+                });
+                ((from, target, source), thread)
             })
             .collect();
         running
             .into_iter()
-            .map(|(from, address, thread)| {
+            .map(|(tried, thread)| {
                 let result = thread.join().unwrap_or_else(|_| Err(Error::unexpected("a ping panicked")));
-                (from, address, result)
+                (tried, result)
             })
             .collect()
     })
 }
 
-/// All hosts of a VRF reach each other.
+/// Every try is answered.
+///
+/// # Errors
+/// Naming those that are not.
+pub fn every(tries: Vec<Try>) -> Result<()> {
+    let lost: Vec<String> = at_once(tries)
+        .into_iter()
+        .filter_map(|((from, target, _), result)| result.err().map(|_| format!("{from} -> {target}")))
+        .collect();
+    if lost.is_empty() { Ok(()) } else { Err(Error::unexpected(format!("no reply: {}", lost.join(", ")))) }
+}
+
+/// All hosts of a VRF reach each other, both ways and in both families.
 ///
 /// # Errors
 /// Naming the pairs that do not.
 pub fn all_reach(vrf: Vrf) -> Result<()> {
-    let lost: Vec<String> = matrix(vrf)
-        .into_iter()
-        .filter_map(|(from, address, result)| result.err().map(|_| format!("{} -> {address}", from.name())))
-        .collect();
-    if lost.is_empty() {
-        return Ok(());
-    }
-    Err(Error::unexpected(format!("no reply in VRF {}: {}", vrf.name, lost.join(", "))))
+    every(
+        pairs(vrf)
+            .into_iter()
+            .flat_map(|(from, to)| {
+                to.addresses().map(|address| {
+                    let source = from.addresses().into_iter().find(|own| own.is_ipv4() == address.is_ipv4());
+                    (from.name(), address, source)
+                })
+            })
+            .collect(),
+    )
+    .map_err(|error| Error::unexpected(format!("VRF {}: {error}", vrf.name)))
 }

@@ -21,9 +21,9 @@ pub(super) struct Learner {
     reported: bool,
     /// What was reported lately, by hash.
     recent: Box<[u64; RECENT]>,
-    /// There is something in it.
-    remembers: bool,
     recent_since: u64,
+    /// Something is in `recent`.
+    remembers: bool,
     /// By port: what it may flood, and what is reported of it.
     meters: Vec<(Meter, Meter)>,
     /// Nanoseconds.
@@ -32,12 +32,13 @@ pub(super) struct Learner {
 
 impl Learner {
     pub(super) fn new(reports: SyncSender<Report>) -> Self {
+        let recent = Box::new([0; RECENT]);
         Self {
             reports,
             reported: false,
-            recent: Box::new([0; RECENT]),
-            remembers: false,
+            recent,
             recent_since: 0,
+            remembers: false,
             meters: Vec::new(),
             now: 0,
         }
@@ -100,4 +101,26 @@ fn fingerprint(report: &Report) -> u64 {
         }
     };
     mix(mac ^ 0xa076_1d64_78bd_642f, rest.rotate_left(20) ^ u64::from(bridge) ^ 0xe703_7ed1_a0b4_28db) | 1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    #[test]
+    fn a_sighting_is_reported_again_once_it_was_quiet_long_enough() {
+        let (reports, reported) = sync_channel(8);
+        let mut learner = Learner::new(reports);
+        let port = PortId(3);
+        let sighting = || Report::Mac { bridge: 1, mac: 0x0200_0000_0001, origin: Origin::Port(port) };
+        for (milliseconds, wanted) in [(1_000, 1), (1_050, 0), (1_200, 1), (5_000, 1)] {
+            learner.tick(milliseconds * 1_000_000);
+            learner.report(port, sighting());
+            // The worker wakes the control side at once, long before the next tick.
+            learner.take_reported();
+            assert_eq!(reported.try_iter().count(), wanted, "at {milliseconds} ms");
+        }
+    }
 }
