@@ -1,4 +1,4 @@
-//! Frames into the whole pipeline of a node with an underlay, a tenant and a tunnel of each family.
+//! Frames into the whole pipeline of a node with an underlay, a tenant, a tunnel of each family and a bridge domain.
 //!
 //! The first byte chooses the port, and whether the IPv4 checksums are made right, without which nearly every input would
 //! end at the first one.
@@ -6,10 +6,11 @@
 
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use forwarding::{
-    Attachment, Buffer, Control, Mac, Packet, Path, PortConfig, PortId, Reason, Verdict, Vni, VniConfig, VrfId,
-    WeightedPath, Worker,
+    Attachment, BridgeConfig, BridgePort, Buffer, Control, Mac, Packet, Path, PortConfig, PortId, Reason,
+    Verdict, Vni, VniConfig, VrfId, WeightedPath, Worker,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -58,6 +59,27 @@ fn node() -> (Control, Worker) {
     control.route4(red, 0x8000_0000, 1, 2).unwrap();
     control.route6(red, 0, 1, 2).unwrap();
     control.route6(red, 1 << 127, 1, 200).unwrap();
+    let domain = Vni::new(110).unwrap();
+    let config = BridgeConfig {
+        vrf: Some(red),
+        vtep: ip("192.0.2.1"),
+        udp_port: 0,
+        mac: mac(7),
+        gateways: vec!["10.9.0.1/24".parse().unwrap(), "2001:db8:9::1/64".parse().unwrap()],
+        mtu: 1450,
+        mac_limit: 64,
+        aging: Duration::from_secs(300),
+        learn_from_vteps: true,
+    };
+    control.bridge_set(domain, config).unwrap();
+    for (name, last) in [("a", 8), ("b", 9)] {
+        let attachment = Attachment::Bridged(BridgePort::new(domain));
+        control
+            .port_add(PortConfig { name: name.to_owned(), attachment, mac: mac(last), mtu: 1450 })
+            .unwrap();
+    }
+    control.flood_set(domain, &[ip("192.0.2.2"), ip("192.0.2.3")]).unwrap();
+    control.mac_set(domain, mac(0x61), ip("192.0.2.2"), false).unwrap();
     let worker = control.worker();
     (control, worker)
 }
@@ -78,19 +100,38 @@ thread_local! {
 fuzz_target!(|data: &[u8]| {
     let Some((&choice, frame)) = data.split_first() else { return };
     let mut frame = frame.to_vec();
-    if choice & 2 != 0 {
+    if choice & 4 != 0 {
         right_checksum(&mut frame, 14);
         // Behind Ethernet, IPv4, UDP, VXLAN and Ethernet.
         right_checksum(&mut frame, 64);
     }
-    NODE.with_borrow_mut(|(_, worker)| {
-        let mut packets = [Buffer::with_headroom(&frame, usize::from(choice >> 2))];
+    NODE.with_borrow_mut(|(control, worker)| {
+        let ports: Vec<PortId> = control.ports().map(|(port, _)| port).collect();
+        let port = ports[usize::from(choice & 3) % ports.len()];
+        let mut packets = [Buffer::with_headroom(&frame, usize::from(choice >> 3) * 4)];
         let mut verdicts = [Verdict::Drop(Reason::TxFull)];
-        worker.process(PortId(u16::from(choice & 1)), &mut packets, &mut verdicts);
-        worker.quiescent();
+        worker.process(port, &mut packets, &mut verdicts);
+        let [packet] = packets;
+        let same = packet.data() == frame;
         match verdicts[0] {
-            Verdict::Transmit(_) => assert!(packets[0].data().len() >= 34),
-            _ => assert_eq!(packets[0].data(), frame),
+            Verdict::Transmit(_) => assert!(packet.data().len() >= 14),
+            Verdict::Replicate => {
+                worker.replicate(
+                    port,
+                    &packet,
+                    |packet| Some(packet.clone()),
+                    |copy, verdict| match verdict {
+                        Verdict::Transmit(_) | Verdict::HandOver(_) => assert!(copy.data().len() >= 14),
+                        Verdict::Drop(_) | Verdict::Replicate => panic!("a copy that goes nowhere"),
+                    },
+                );
+                assert!(same);
+            }
+            Verdict::HandOver(_) | Verdict::Drop(_) => assert!(same),
         }
+        worker.quiescent();
+        control.upkeep(Duration::ZERO);
+        control.take_learned();
+        let _ = control.explain_frame(port, &frame);
     });
 });
