@@ -43,6 +43,13 @@ pub struct L2VniSpec {
     /// Most MACs that are learned on its ports together; absent leaves it to the dataplane. An addition to the API.
     #[serde(default)]
     pub mac_limit: Option<Int<1, 1_000_000>>,
+    /// Most MACs that are learned on one of its ports; absent leaves it to the dataplane. An addition to the API.
+    #[serde(default)]
+    pub port_mac_limit: Option<Int<1, 1_000_000>>,
+    /// Broadcast, multicast and unknown unicast frames that one of its ports may send in, per second; absent leaves it to
+    /// the dataplane. An addition to the API.
+    #[serde(default)]
+    pub flood_rate: Option<Int<1, 100_000_000>>,
     /// Remote MACs are learned from packets too, for VTEPs that do not speak EVPN. An addition to the API.
     #[serde(default)]
     pub learn_from_vteps: bool,

@@ -7,7 +7,7 @@ use super::pe::Vni;
 use crate::model::{
     FieldError, HostMasterType, NetnsPath, Object, ObjectRef, OvsSocketPath, Reason, VrfName,
 };
-use crate::validate::{L2Port, L2Vni, RoutingDomain};
+use crate::validate::{L2Port, L2Vni, PortLimits, RoutingDomain};
 
 /// A bridge domain carried by EVPN, with this node's addresses.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +36,8 @@ pub struct BridgeDomain {
     pub aging_seconds: Option<u32>,
     /// Most MACs learned on its ports; none leaves it to the dataplane.
     pub mac_limit: Option<u32>,
+    /// What each of its ports may do.
+    pub port_limits: PortLimits,
     /// Remote MACs are learned from packets too.
     pub learn_from_vteps: bool,
 }
@@ -102,6 +104,7 @@ pub(super) fn resolve(
         ports: spec.ports.clone(),
         aging_seconds: spec.aging_seconds,
         mac_limit: spec.mac_limit,
+        port_limits: spec.port_limits,
         learn_from_vteps: spec.learn_from_vteps,
     })
 }

@@ -26,13 +26,16 @@ pub(super) fn l2vni(bridge: &BridgeDomain) -> L2VniSpec {
 
 /// Its ports: the TAP for the host, which is always there, then those of virtual machines and DPDK processes.
 pub(super) fn ports(bridge: &BridgeDomain) -> impl Iterator<Item = PortSpec> {
-    let others =
-        bridge.ports.iter().map(|port| bridged_port(port.name.to_string(), socket(port), bridge.vni));
-    std::iter::once(bridged_port(router_interface(bridge.vni), tap(bridge), bridge.vni)).chain(others)
+    let others = bridge.ports.iter().map(|port| bridged_port(port.name.to_string(), socket(port), bridge));
+    std::iter::once(bridged_port(router_interface(bridge.vni), tap(bridge), bridge)).chain(others)
 }
 
-fn bridged_port(name: String, kind: port_spec::Kind, vni: u32) -> PortSpec {
-    let bridge = BridgePortSpec { l2vni: vni, ..BridgePortSpec::default() };
+fn bridged_port(name: String, kind: port_spec::Kind, domain: &BridgeDomain) -> PortSpec {
+    let bridge = BridgePortSpec {
+        l2vni: domain.vni,
+        mac_limit: domain.port_limits.macs.unwrap_or_default(),
+        flood_rate: domain.port_limits.flood_rate.unwrap_or_default(),
+    };
     PortSpec { name, kind: Some(kind), bridge: Some(bridge), ..PortSpec::default() }
 }
 

@@ -62,6 +62,11 @@ fn port(port: &PortSpec) -> Value {
     }
     if let Some(bridge) = &port.bridge {
         value["bridge"] = json!({"l2vni": bridge.l2vni});
+        for (key, number) in [("macLimit", bridge.mac_limit), ("floodRate", bridge.flood_rate)] {
+            if number != 0 {
+                value["bridge"][key] = json!(number);
+            }
+        }
     }
     match &port.kind {
         Some(port_spec::Kind::Netdev(device)) => value["netdev"] = json!({"interface": device.interface}),

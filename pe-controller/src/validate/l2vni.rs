@@ -33,8 +33,19 @@ pub struct L2Vni {
     pub aging_seconds: Option<u32>,
     /// Most MACs learned on its ports.
     pub mac_limit: Option<u32>,
+    /// What each of its ports may do.
+    pub port_limits: PortLimits,
     /// Remote MACs are learned from packets too.
     pub learn_from_vteps: bool,
+}
+
+/// What a port of an L2VNI may do; none leaves it to the dataplane.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PortLimits {
+    /// Most MACs learned on it.
+    pub macs: Option<u32>,
+    /// Frames per second that it may flood.
+    pub flood_rate: Option<u32>,
 }
 
 /// What routes for an L2VNI, by name.
@@ -157,6 +168,10 @@ pub(super) fn check(spec: &L2VniSpec) -> Result<L2Vni, Vec<FieldError>> {
         ports,
         aging_seconds: spec.aging_seconds.map(Int::value),
         mac_limit: spec.mac_limit.map(Int::value),
+        port_limits: PortLimits {
+            macs: spec.port_mac_limit.map(Int::value),
+            flood_rate: spec.flood_rate.map(Int::value),
+        },
         learn_from_vteps: spec.learn_from_vteps,
     })
 }

@@ -13,7 +13,7 @@ mod subnets;
 mod underlay;
 mod unsupported;
 
-pub use l2vni::{HostBridge, L2Port, L2PortDevice, L2Vni, RoutingDomain};
+pub use l2vni::{HostBridge, L2Port, L2PortDevice, L2Vni, PortLimits, RoutingDomain};
 pub use l3vni::L3Vni;
 pub use neighbor::{Family, Neighbor, Peer, RemoteAs};
 pub use session::HostSession;

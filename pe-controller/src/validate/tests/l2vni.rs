@@ -49,6 +49,8 @@ fn fields() {
         (layer2("vni: 110", "vni: 110, agingSeconds: 9"), "agingSeconds", "allowed are 10 to 1000000"),
         (layer2("vni: 110", "vni: 110, agingSeconds: 1000001"), "agingSeconds", "out of range"),
         (layer2("vni: 110", "vni: 110, macLimit: 0"), "macLimit", "allowed are 1 to 1000000"),
+        (layer2("vni: 110", "vni: 110, portMacLimit: 0"), "portMacLimit", "allowed are 1 to 1000000"),
+        (layer2("vni: 110", "vni: 110, floodRate: 0"), "floodRate", "allowed are 1 to 100000000"),
         (layer2("vni: 110", "vni: 110, netns: tenant"), "netns", "absolute path"),
         (layer2("vni: 110", "vni: 110, learnFromVteps: 1"), "learnFromVteps", "expected a boolean"),
         ("l2vnis: [{name: a, vni: 1}]\n".to_owned(), "", "there is no underlay"),

@@ -18,6 +18,8 @@ const EXPERIMENT: u16 = 0x88b5;
 const MACS: usize = 100_000;
 const LIMIT: usize = 200;
 const FLOOD: usize = 60_000;
+/// Broadcasts per second: less than what gets as far as the dataplane on any machine.
+const RATE: u32 = 100;
 
 /// 100 000 source MACs from one port fill its L2VNI's limit; another L2VNI on the same node goes on learning and loses nothing.
 pub(in super::super) fn macs(lab: &mut Lab) -> Result<()> {
@@ -76,7 +78,7 @@ pub(in super::super) fn broadcasts(lab: &mut Lab) -> Result<()> {
         lab,
         QUIET,
         &[1, 2],
-        |object| object,
+        |object| object.with(&format!("floodRate: {RATE}")),
         |lab| {
             let (source, target) = (QUIET.station(1, 1), QUIET.station(2, 1));
             until(LONG, "the stations to reach each other", || super::reaches(source, target))?;
