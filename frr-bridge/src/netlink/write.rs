@@ -45,6 +45,15 @@ pub enum Write {
         /// Its MAC.
         mac: Mac,
     },
+    /// A VTEP has this router MAC, unless something else is known of it.
+    KeepRouterMac {
+        /// Interface index of the L3VNI's bridge.
+        ifindex: u32,
+        /// The VTEP.
+        address: IpAddr,
+        /// Its router MAC.
+        mac: Mac,
+    },
     /// A neighbour is gone.
     RemoveNeighbor {
         /// Interface index.
@@ -61,6 +70,9 @@ impl fmt::Display for Write {
             Self::RemoveMac { port, mac } => write!(f, "remove {mac} from port {port}"),
             Self::SetNeighbor { ifindex, address, mac } => {
                 write!(f, "set neighbour {address} of {ifindex} to {mac}")
+            }
+            Self::KeepRouterMac { ifindex, address, mac } => {
+                write!(f, "keep router MAC {mac} of VTEP {address} on {ifindex}")
             }
             Self::RemoveNeighbor { ifindex, address } => write!(f, "remove neighbour {address} of {ifindex}"),
         }
@@ -84,6 +96,7 @@ impl Write {
         const NLM_F_REQUEST: u16 = 0x001;
         const NLM_F_ACK: u16 = 0x004;
         const NLM_F_REPLACE: u16 = 0x100;
+        const NLM_F_EXCL: u16 = 0x200;
         const NLM_F_CREATE: u16 = 0x400;
         const NTF_MASTER: u8 = 0x04;
         const NDA_DST: u16 = 1;
@@ -91,10 +104,13 @@ impl Write {
         const NDA_PROTOCOL: u16 = 12;
 
         let at = out.len();
-        let (kind, flags) = if self.is_set() {
-            (RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE)
-        } else {
-            (RTM_DELNEIGH, NLM_F_REQUEST)
+        let (kind, flags) = match self {
+            Self::SetMac { .. } | Self::SetNeighbor { .. } => {
+                (RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE)
+            }
+            // zebra may have stated another one meanwhile.
+            Self::KeepRouterMac { .. } => (RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL),
+            Self::RemoveMac { .. } | Self::RemoveNeighbor { .. } => (RTM_DELNEIGH, NLM_F_REQUEST),
         };
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&kind.to_ne_bytes());
@@ -112,7 +128,7 @@ impl Write {
                 header(AF_BRIDGE, port, NUD_REACHABLE, NTF_MASTER);
                 attribute(NDA_LLADDR, &mac.0, out);
             }
-            Self::SetNeighbor { ifindex, address, mac } => {
+            Self::SetNeighbor { ifindex, address, mac } | Self::KeepRouterMac { ifindex, address, mac } => {
                 header(family(address), ifindex, NUD_PERMANENT, 0);
                 destination(NDA_DST, address, out);
                 attribute(NDA_LLADDR, &mac.0, out);
@@ -280,12 +296,16 @@ mod tests {
             prop_assert!(matches!(message, RouteNetlinkMessage::DelNeighbour(entry) if entry.attributes == [lladdr.clone()]));
 
             let (_, message) = read(&Write::SetNeighbor { ifindex, address, mac });
-            let RouteNetlinkMessage::NewNeighbour(entry) = message else { panic!("{message:?}") };
+            let RouteNetlinkMessage::NewNeighbour(entry) = message.clone() else { panic!("{message:?}") };
             prop_assert_eq!((entry.header.ifindex, entry.header.state), (ifindex, NeighbourState::Permanent));
             prop_assert_eq!(u8::from(entry.header.family), if v4 { 2 } else { 10 });
             prop_assert_eq!(&entry.attributes[..2], [destination.clone(), lladdr]);
             prop_assert!(matches!(entry.attributes[2], NeighbourAttribute::Protocol(of) if u8::from(of) == OWN_PROTOCOL));
 
+            // The same, but never in place of another.
+            let (flags, kept) = read(&Write::KeepRouterMac { ifindex, address, mac });
+            prop_assert_eq!(flags & 0x700, 0x600);
+            prop_assert_eq!(kept, message);
             let (_, message) = read(&Write::RemoveNeighbor { ifindex, address });
             prop_assert!(matches!(message, RouteNetlinkMessage::DelNeighbour(entry) if entry.attributes == [destination]));
         }

@@ -220,7 +220,20 @@ impl Resolver {
             self.write_neighbor(at, &mut writes, &mut neighbors);
         }
         writes.extend(unset.into_iter().chain(set).chain(neighbors));
+        writes.extend(self.router_macs_kept());
         writes
+    }
+
+    /// Router MACs that zebra took away and that we remember: the kernel, which forwards what the dataplane hands over, needs
+    /// them like the dataplane, and remembers them for a frr-bridge that is started anew. They go with the device.
+    fn router_macs_kept(&mut self) -> Vec<Write> {
+        let lost = std::mem::take(&mut self.lost_router_macs);
+        let kept = lost.into_iter().filter(|at| !self.kernel.neighbors.contains_key(at));
+        kept.filter_map(|(ifindex, address)| {
+            let mac = *self.kernel.remembered.get(&(ifindex, address.to_canonical()))?;
+            Some(Write::KeepRouterMac { ifindex, address, mac })
+        })
+        .collect()
     }
 
     fn write_mac(&mut self, at: MacAt, unset: &mut Vec<Write>, set: &mut Vec<Write>) {
@@ -323,7 +336,8 @@ impl Resolver {
                         self.local.lost_neighbor(at);
                     }
                 }
-                Write::RemoveMac { .. } | Write::RemoveNeighbor { .. } => {}
+                // Somebody knows better.
+                Write::KeepRouterMac { .. } | Write::RemoveMac { .. } | Write::RemoveNeighbor { .. } => {}
             }
         }
     }

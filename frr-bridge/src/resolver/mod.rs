@@ -25,7 +25,7 @@ mod macs;
 mod tests;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use foldhash::{HashMap, HashSet};
@@ -92,6 +92,8 @@ pub struct Resolver {
     /// The kernel has been dumped once.
     has_snapshot: bool,
     dirty: Dirty,
+    /// Statements of router MACs that zebra has taken back.
+    lost_router_macs: BTreeSet<(u32, IpAddr)>,
     in_session: bool,
     /// The highest group id that the dataplane has heard of in this session.
     announced: GroupId,
@@ -147,6 +149,9 @@ impl Resolver {
             Message::NewNeighbor(neighbor) | Message::DelNeighbor(neighbor) => {
                 if self.kernel.apply(message) {
                     let at = (neighbor.ifindex, neighbor.address);
+                    if !is_new && self.view.is_vni(neighbor.ifindex) {
+                        self.lost_router_macs.insert(at);
+                    }
                     self.dirty.neighbors.insert(at);
                     self.dirty.all_groups |= self.view.is_vni(neighbor.ifindex);
                     if self.view.l2vni(neighbor.ifindex).is_some() {

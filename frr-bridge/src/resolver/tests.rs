@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::learned::Learned;
 use crate::netlink::{
-    Address, FdbEntry, FloodEntry, Kind, Link, LinkNeighbor, NextHop, TABLE_MAIN, Vxlan, Write,
+    Address, FdbEntry, FloodEntry, Kind, Link, LinkNeighbor, NextHop, OWN_PROTOCOL, TABLE_MAIN, Vxlan, Write,
 };
 use crate::topology::{L2Vni, L3Vni, Port};
 use oracle::World;
@@ -499,6 +499,44 @@ fn a_router_mac_stays_in_use_when_zebra_takes_it_away_too_early() {
     assert_eq!(router_mac(&mut resolver, &mut fib), Some(mac(2)));
     resolver.kernel(Message::NewNeighbor(neighbor("10.0.0.2", 3)));
     assert_eq!(router_mac(&mut resolver, &mut fib), Some(mac(3)));
+}
+
+/// A frr-bridge that is started anew remembers nothing: the kernel does.
+#[test]
+fn a_router_mac_that_zebra_took_away_is_kept_in_the_kernel() {
+    let (mut resolver, mut fib) = converged();
+    // Only then is it known what the kernel has.
+    resolver.has_snapshot = true;
+    resolver.learning();
+    resolver.learned(&Learned { instance: resolver.topology.instance, complete: true, ..Learned::default() });
+    let neighbor = |last, flags, protocol| LinkNeighbor {
+        ifindex: BRIDGE,
+        address: ip("10.0.0.2"),
+        mac: Some(mac(last)),
+        state: 0x40,
+        flags,
+        protocol,
+    };
+    resolver.kernel(Message::NewNeighbor(neighbor(2, 0x10, 0)));
+    fib.apply(resolver.flush());
+    assert_eq!(resolver.writes(), []);
+    resolver.kernel(Message::DelNeighbor(neighbor(2, 0x10, 0)));
+    fib.apply(resolver.flush());
+    let kept = Write::KeepRouterMac { ifindex: BRIDGE, address: ip("10.0.0.2"), mac: mac(2) };
+    assert_eq!(resolver.writes(), [kept]);
+    // Ours says so from now on, to the next frr-bridge too.
+    resolver.kernel.remembered.clear();
+    resolver.kernel(Message::NewNeighbor(neighbor(2, 0, OWN_PROTOCOL)));
+    fib.apply(resolver.flush());
+    match fib.resolved()[&(1, net("10.64.7.0/24"))][0].kind {
+        PathKind::Vxlan { router_mac, .. } => assert_eq!(router_mac, Some(mac(2))),
+        other => panic!("{other:?}"),
+    }
+    // zebra stated another one before we came to it.
+    resolver.kernel(Message::DelNeighbor(neighbor(2, 0x10, 0)));
+    resolver.kernel(Message::NewNeighbor(neighbor(3, 0x10, 0)));
+    fib.apply(resolver.flush());
+    assert_eq!(resolver.writes(), []);
 }
 
 #[test]

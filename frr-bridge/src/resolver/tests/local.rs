@@ -57,6 +57,7 @@ impl Bridge {
                 }
             }
             Write::SetNeighbor { address, mac, .. } => self.set(address, mac, false),
+            Write::KeepRouterMac { .. } => panic!("there is no L3VNI here"),
             Write::RemoveNeighbor { address, .. } => {
                 if let Some((mac, zebras)) = self.neighbors.remove(&address) {
                     self.events.push_back(Message::NewNeighbor(host(address, mac, NUD_FAILED, zebras)));
