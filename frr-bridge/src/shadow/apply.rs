@@ -139,6 +139,8 @@ impl Shadow {
                     .address(mac.0.to_vec())
                     // The dataplane ages what it has learned; what the control plane has said does not age at all.
                     .ageing_time(NEVER)
+                    // Without a spanning tree nothing waits for it, but each port that came up is announced once more then.
+                    .forward_delay(0)
                     // Every FDB entry would be there twice, without a VLAN and in this one.
                     .vlan_default_pvid(0)
                     // What the kernel multicasts goes to every port, whoever has asked for it.
