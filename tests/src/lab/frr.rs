@@ -43,6 +43,11 @@ impl Frr {
         &self.name
     }
 
+    /// It is the machine's own: Debian 12's, 8.4.4.
+    pub const fn is_the_machines(&self) -> bool {
+        self.root.is_none()
+    }
+
     /// Adds a daemon; zebra has to be the first.
     pub fn with(mut self, name: &'static str, args: &'static [&'static str]) -> Self {
         self.daemons.push(Daemon { name, args, child: None });
