@@ -9,7 +9,7 @@ use crate::lab::Lab;
 use crate::lab::l2::{FRONT, Station};
 use crate::lab::plan::{KERNEL_PE, vtep};
 use crate::traffic::packet::{Mac, arp_request, read_arp, read_neighbor, solicitation, text};
-use crate::traffic::{Sniffer, Way, inject};
+use crate::traffic::{Sniffer, Way, inject, ping};
 use crate::wait::{LONG, until};
 use crate::{Error, Result};
 
@@ -48,6 +48,9 @@ pub(in super::super) fn known(lab: &mut Lab) -> Result<()> {
         for target in to.addresses() {
             let client = lab.node(1).client()?;
             until(LONG, format!("n1 to answer for {target}"), || {
+                // The kernel PE's kernel forgets who has not spoken to it for a while, and withdraws the address.
+                let gateways = FRONT.gateways();
+                ping::every(gateways.map(|gateway| (to.name(), gateway, Some(to.like(gateway)))).into())?;
                 let bridge = client.bridge(FRONT.vni)?.unwrap_or_default();
                 let entry = bridge.suppression.iter().find(|entry| entry.address == target.to_string());
                 match entry {
