@@ -156,7 +156,10 @@ impl Control {
         if self.hosts_of(vni, mac).count() >= HOSTS_PER_MAC {
             return;
         }
-        self.hosts.insert((vni, address), Host { mac, seen: now, asked: now });
+        if let Some(old) = self.hosts.insert((vni, address), Host { mac, seen: now, asked: now }) {
+            self.host_macs.remove(&(vni, old.mac, address));
+        }
+        self.host_macs.insert((vni, mac, address));
         self.learned.push(Learned::Host {
             vni,
             address: address_from_bits(address),
@@ -184,8 +187,7 @@ impl Control {
 
     /// The addresses of a host.
     pub(super) fn hosts_of(&self, vni: Vni, mac: u64) -> impl Iterator<Item = u128> {
-        let of = self.hosts.range((vni, 0)..=(vni, u128::MAX));
-        of.filter(move |(_, host)| host.mac == mac).map(|(&(_, address), _)| address)
+        self.host_macs.range((vni, mac, 0)..=(vni, mac, u128::MAX)).map(|&(_, _, address)| address)
     }
 
     /// The addresses of a MAC, for operators.
@@ -195,6 +197,7 @@ impl Control {
 
     pub(super) fn host_forget(&mut self, vni: Vni, address: u128) {
         if let Some(host) = self.hosts.remove(&(vni, address)) {
+            self.host_macs.remove(&(vni, host.mac, address));
             self.learned.push(Learned::Host {
                 vni,
                 address: address_from_bits(address),

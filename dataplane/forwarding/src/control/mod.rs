@@ -136,6 +136,8 @@ pub struct Control {
     gateway_table: AddressTableWriter,
     /// Hosts on ports of bridge domains, by address.
     hosts: BTreeMap<(Vni, u128), Host>,
+    /// The same by MAC: which addresses it has.
+    host_macs: BTreeSet<(Vni, u64, u128)>,
     reports: Receiver<Report>,
     reporter: SyncSender<Report>,
     /// What was learned or forgotten since it was last asked.
@@ -207,6 +209,7 @@ impl Control {
             mac_table: macs,
             gateway_table: gateways,
             hosts: BTreeMap::new(),
+            host_macs: BTreeSet::new(),
             reports,
             reporter,
             learned: Vec::new(),
