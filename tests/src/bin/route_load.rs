@@ -18,37 +18,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(&arguments) {
-        Ok(text) => {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("route_load: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(arguments: &Arguments) -> e2e::Result<String> {
-    let program = std::env::current_exe().map_err(e2e::Error::system("cannot find my own program"))?;
-    let own = program.parent().map(PathBuf::from).unwrap_or_default();
-    let binaries = arguments.binaries.clone().unwrap_or(own);
-    let folder = tempfile::Builder::new()
-        .prefix("openpe-load-")
-        .tempdir()
-        .map_err(e2e::Error::system("cannot make a folder for logs"))?;
-    // FRR's daemons read and write there as their own user.
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(folder.path(), open)
-        .map_err(e2e::Error::file("cannot open up", folder.path()))?;
-    match e2e::load::routes(arguments.routes, &binaries, folder.path()) {
-        Ok(report) => serde_json::to_string_pretty(&report)
-            .map_err(|error| e2e::Error::unexpected(format!("cannot print: {error}"))),
-        Err(error) => {
-            eprintln!("route_load: logs are kept in {}", folder.keep().display());
-            Err(error)
-        }
-    }
+    let Arguments { routes, binaries } = Arguments::parse();
+    e2e::load::program::main("route_load", binaries, |binaries, logs| {
+        e2e::load::routes(routes, binaries, logs)
+    })
 }

@@ -4,6 +4,7 @@
 //! Runs natively: the default VRF and a plain overlay are enough, so the kernel needs no VRF devices.
 
 mod macs;
+pub mod program;
 mod rig;
 mod routes;
 mod speaker;
