@@ -1,7 +1,6 @@
 //! Routes that come and go, and sessions that must not.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use crate::lab::plan::{GREEN, Host, RED, VRFS};
 use crate::lab::{Frr, Lab, Sessions, config, start_host};
@@ -149,24 +148,6 @@ fn remove_green(lab: &mut Lab) -> Result<()> {
             for daemon in ["bgpd", "zebra"] {
                 frr.kill(daemon)?;
             }
-        }
-    }
-    Ok(())
-}
-
-/// The sessions are those of the first scenario (those of five seconds ago when it did not run), and BFD is up where it is
-/// configured.
-pub(super) fn stood(lab: &mut Lab) -> Result<()> {
-    if lab.sessions.is_empty() {
-        lab.sessions = until(LONG, "all sessions to stand", || sessions(lab))?;
-        std::thread::sleep(Duration::from_secs(5));
-    }
-    same_sessions(&lab.sessions, &sessions(lab)?)?;
-    for frr in [&lab.node(1).frr, &lab.node(2).frr, &lab.kernel_pe] {
-        let peers = frr.json("show bfd peers json")?;
-        let peers = peers.as_array().map(Vec::as_slice).unwrap_or_default();
-        if peers.is_empty() || peers.iter().any(|peer| peer["status"] != "up") {
-            return Err(Error::unexpected(format!("BFD of {}: {peers:?}", frr.name())));
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! The end-to-end tests. One lab serves them all, in the order given here; each leaves it as it found it.
 
+mod bfd;
 mod bgp;
 mod fastpath;
 mod icmp;
@@ -85,7 +86,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("killing_frr_bridge_loses_no_packet", restart::bridge),
     ("a_mac_learned_before_frr_knew_its_vni_is_advertised", l2::late::advertised),
     ("killing_pe_controller_loses_no_packet", restart::controller),
-    ("sessions_and_bfd_stood_through_all_of_it", bgp::stood),
+    ("sessions_and_bfd_stood_through_all_of_it", bfd::stood),
+    ("bfd_ends_a_session_whose_path_is_silent", bfd::silent_path),
     ("a_lost_spine_link_moves_traffic_and_no_prefix", fastpath::spine_link),
 ];
 
