@@ -10,6 +10,9 @@ use crate::{Error, Result};
 
 use super::bgp::{same_sessions, sessions};
 
+/// The notification Cease, BFD Down (RFC 9384), as FRR prints code and subcode.
+const CEASE_BFD_DOWN: &str = "060A";
+
 /// The sessions are those of the first scenario (those of now when it did not run), BFD is up where it is configured, and over the
 /// next seconds every control packet (RFC 5880, 6.8.7) of every PE reaches its spine.
 pub(super) fn stood(lab: &mut Lab) -> Result<()> {
@@ -69,16 +72,21 @@ pub(super) fn silent_path(lab: &mut Lab) -> Result<()> {
         Ok(state)
     });
     neighbour(&format!("neigh del {ours} dev {}\n", downlink(1)))?;
-    let reasons =
-        [ended?, ours_ended?].map(|state| state["lastResetDueTo"].as_str().unwrap_or("").to_owned());
+    let reasons = [ended?, ours_ended?].map(|state| reason(&state));
     until(2 * LONG, "the session and BFD to be up again", || {
         sessions(lab)?;
         up(&lab.node(1).frr)
     })?;
-    if reasons.iter().any(|reason| reason.contains("BFD")) {
+    if reasons.iter().any(|reason| reason.contains("BFD") || reason.contains(CEASE_BFD_DOWN)) {
         return Ok(());
     }
     Err(Error::unexpected(format!("the session ended for {reasons:?}, not for BFD")))
+}
+
+/// Why a session ended, as FRR says it: the reset's name, or a notification's with code and subcode.
+fn reason(state: &serde_json::Value) -> String {
+    let text = |name: &str| state[name].as_str().unwrap_or("");
+    format!("{} {} {}", text("lastResetDueTo"), text("lastErrorCodeSubcode"), text("lastNotificationReason"))
 }
 
 fn session(frr: &Frr, peer: &str) -> Result<serde_json::Value> {

@@ -25,6 +25,7 @@ pub fn exchange(from: &str, to: &str, target: IpAddr, bytes: usize) -> Result<Ip
     let echo = std::thread::spawn(move || -> std::io::Result<IpAddr> {
         let (mut stream, peer) = listener.accept()?;
         stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
         let mut received = Vec::new();
         stream.read_to_end(&mut received)?;
         stream.write_all(&received)?;
@@ -35,6 +36,7 @@ pub fn exchange(from: &str, to: &str, target: IpAddr, bytes: usize) -> Result<Ip
         let mut stream = TcpStream::connect_timeout(&SocketAddr::new(target, PORT), PATIENCE)
             .map_err(failed("connecting"))?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(failed("a timeout"))?;
+        stream.set_write_timeout(Some(PATIENCE)).map_err(failed("a timeout"))?;
         stream.write_all(&sent).map_err(failed("sending"))?;
         stream.shutdown(Shutdown::Write).map_err(failed("closing"))?;
         let mut received = Vec::new();

@@ -6,4 +6,4 @@ pub mod ovs;
 pub mod plan;
 pub mod stations;
 
-pub use plan::{Attachment, BACK, FRONT, ISLAND, L2VNIS, L2Vni, Station};
+pub use plan::{Attachment, BACK, FRONT, ISLAND, L2VNIS, L2Vni, MTU, MTU_OVER_V6, Station};

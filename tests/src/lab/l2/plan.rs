@@ -10,6 +10,11 @@ use super::super::plan::{KERNEL_PE, RED, Vrf, pe_netns};
 use super::ovs;
 use crate::traffic::packet::Mac;
 
+/// The largest IP packet that VXLAN over IPv4 carries on an underlay of 1500 bytes.
+pub const MTU: usize = 1450;
+/// The same over IPv6.
+pub const MTU_OVER_V6: usize = 1430;
+
 /// A bridge domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct L2Vni {
@@ -23,14 +28,19 @@ pub struct L2Vni {
     pub subnet: u8,
     /// How many stations there are behind each of n1, n2 and kpe.
     pub stations: [u8; 3],
+    /// The MTU of its stations, bytes: what its VTEPs carry.
+    pub mtu: usize,
 }
 
 /// The first of two that VRF red routes between.
-pub const FRONT: L2Vni = L2Vni { name: "front", vni: 110, vrf: Some(RED), subnet: 1, stations: [2, 2, 1] };
+pub const FRONT: L2Vni =
+    L2Vni { name: "front", vni: 110, vrf: Some(RED), subnet: 1, stations: [2, 2, 1], mtu: MTU };
 /// The second.
-pub const BACK: L2Vni = L2Vni { name: "back", vni: 120, vrf: Some(RED), subnet: 2, stations: [1, 1, 1] };
+pub const BACK: L2Vni =
+    L2Vni { name: "back", vni: 120, vrf: Some(RED), subnet: 2, stations: [1, 1, 1], mtu: MTU };
 /// One that nobody routes for.
-pub const ISLAND: L2Vni = L2Vni { name: "island", vni: 130, vrf: None, subnet: 3, stations: [1, 1, 1] };
+pub const ISLAND: L2Vni =
+    L2Vni { name: "island", vni: 130, vrf: None, subnet: 3, stations: [1, 1, 1], mtu: MTU };
 /// Those of the standing lab.
 pub const L2VNIS: [L2Vni; 3] = [FRONT, BACK, ISLAND];
 

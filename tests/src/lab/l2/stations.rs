@@ -8,9 +8,6 @@ use super::{Attachment, L2Vni, Station};
 use crate::Result;
 use crate::traffic::packet::text;
 
-/// The largest IP packet that VXLAN over IPv4 carries on an underlay of 1500 bytes.
-pub const MTU: usize = 1450;
-
 /// Makes the namespaces of `stations` with their links, addresses and routes. What connects them to their PE comes with
 /// [`super::attach`] or [`kernel`].
 ///
@@ -24,8 +21,9 @@ pub fn create(stations: &[Station]) -> Result<()> {
             let batch = links.entry(pe_netns(station.pe)).or_default();
             let _ = write!(
                 batch,
-                "link add {port} mtu {MTU} type veth peer name eth0 mtu {MTU} address {mac} netns {netns}\nlink set {port} up\n",
+                "link add {port} mtu {mtu} type veth peer name eth0 mtu {mtu} address {mac} netns {netns}\nlink set {port} up\n",
                 port = station.port(),
+                mtu = station.l2vni.mtu,
                 mac = text(station.mac()),
                 netns = station.name(),
             );
@@ -71,8 +69,8 @@ pub fn set_up(station: Station) -> String {
 /// Lines that make the kernel PE's devices of a bridge domain: as OpenPERouter does it, and with its stations as ports.
 pub fn kernel(l2vni: L2Vni, local: std::net::IpAddr, stations: &[Station]) -> String {
     let vni = l2vni.vni;
-    let (mtu, checksum) =
-        if local.is_ipv4() { (MTU, "") } else { (MTU - 20, "udp6zerocsumrx udp6zerocsumtx") };
+    let mtu = l2vni.mtu;
+    let checksum = if local.is_ipv4() { "" } else { "udp6zerocsumrx udp6zerocsumtx" };
     let mut batch = format!(
         "link add br{vni} type bridge\nlink set br{vni} addrgenmode none address {mac}\n",
         mac = text(l2vni.gateway_mac())

@@ -20,38 +20,60 @@ pub(super) struct Route {
     pub(super) sequence: u64,
 }
 
-/// Routes of an L2VNI by prefix.
+/// Routes of an L2VNI by prefix: those with its route target, whoever made it.
+///
+/// Of all route distinguishers, as the tables of a VNI changed: from FRR 9 on the one with addresses prints no MACs in its keys.
 pub(super) fn routes(frr: &Frr, l2vni: L2Vni) -> Result<BTreeMap<String, Route>> {
-    let json = frr.json(&format!("show bgp l2vpn evpn route vni {} json", l2vni.vni))?;
-    let mut routes = BTreeMap::new();
-    for (prefix, entry) in
-        json.as_object().into_iter().flatten().filter(|(prefix, _)| prefix.starts_with('['))
-    {
+    let json = frr.json("show bgp l2vpn evpn route json")?;
+    let target = format!(":{}", l2vni.vni);
+    let entries = json
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(_, of_distinguisher)| of_distinguisher.as_object())
+        .flatten()
+        .filter(|(prefix, _)| prefix.starts_with('['));
+    let mut routes: BTreeMap<String, Route> = BTreeMap::new();
+    for (prefix, entry) in entries {
         // Each path is in a list of its own.
         let paths: Vec<&Value> = entry["paths"]
             .as_array()
             .into_iter()
             .flatten()
             .flat_map(|path| path.as_array().map_or_else(|| vec![path], |inner| inner.iter().collect()))
-            .filter(|path| path["valid"] == true)
+            .filter(|path| path["valid"] == true && communities(path).any(|word| is_target(word, &target)))
             .collect();
-        let mut next_hops: Vec<String> = paths
+        if paths.is_empty() {
+            continue;
+        }
+        let next_hops = paths
             .iter()
             .flat_map(|path| path["nexthops"].as_array().into_iter().flatten())
-            .filter_map(|hop| hop["ip"].as_str().map(str::to_owned))
-            .collect();
-        next_hops.sort();
-        next_hops.dedup();
+            .filter_map(|hop| hop["ip"].as_str().map(str::to_owned));
         let sequence = paths
             .iter()
-            .filter_map(|path| path["extendedCommunity"]["string"].as_str())
-            .flat_map(str::split_whitespace)
+            .flat_map(|path| communities(path))
             .filter_map(|word| word.strip_prefix("MM:")?.split(',').next()?.parse().ok())
             .max()
             .unwrap_or(0);
-        routes.insert(prefix.clone(), Route { next_hops, sequence });
+        // During a move two PEs have it, each under its own distinguisher.
+        let route = routes.entry(prefix.clone()).or_insert(Route { next_hops: Vec::new(), sequence: 0 });
+        route.next_hops.extend(next_hops);
+        route.next_hops.sort();
+        route.next_hops.dedup();
+        route.sequence = route.sequence.max(sequence);
     }
     Ok(routes)
+}
+
+/// The extended communities of a path, as FRR prints them.
+fn communities(path: &Value) -> impl Iterator<Item = &str> {
+    path["extendedCommunity"]["string"].as_str().unwrap_or("").split_whitespace()
+}
+
+/// Whether a community is a route target whose number is the VNI's (RFC 8365, 5.1.2.1: any AS, as each PE derives its own).
+fn is_target(community: &str, number: &str) -> bool {
+    community.starts_with("RT:") && community.ends_with(number)
 }
 
 /// The prefix of a type-2 route, with an address or without.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Wire, all_reach, extra, settled};
 use crate::lab::l2::config::Object;
-use crate::lab::l2::{FRONT, L2Vni, stations};
+use crate::lab::l2::{FRONT, L2Vni, MTU_OVER_V6, stations};
 use crate::lab::plan::{Host, KERNEL_PE, Vrf, pe_netns, vtep_v6};
 use crate::lab::{Lab, config, kernel_pe, netns};
 use crate::traffic::stream::Plan;
@@ -13,7 +13,8 @@ use crate::wait::{LONG, until};
 use crate::{Error, Result};
 
 const VIOLET: Vrf = Vrf { name: "violet", vni: 400, session: 13, own: 104 };
-const SIX: L2Vni = L2Vni { name: "six", vni: 140, vrf: Some(VIOLET), subnet: 4, stations: [1, 1, 1] };
+const SIX: L2Vni =
+    L2Vni { name: "six", vni: 140, vrf: Some(VIOLET), subnet: 4, stations: [1, 1, 1], mtu: MTU_OVER_V6 };
 const FILE: &str = "configs/openpe_violet.yaml";
 const FAMILY: &str = "underlayAddressFamily: IPv6";
 
@@ -48,13 +49,11 @@ fn kernel_side(lab: &Lab) -> Result<()> {
 
 fn kernel_side_gone(lab: &Lab) -> Result<()> {
     let kernel = pe_netns(KERNEL_PE);
-    lab.kernel_pe.vtysh(&[
-        "configure terminal",
-        "vrf violet",
-        "no vni 400",
-        "exit-vrf",
-        "no router bgp 64520 vrf violet",
-    ])?;
+    lab.kernel_pe.vtysh(&["configure terminal", "vrf violet", "no vni 400"])?;
+    // bgpd refuses until it has heard from zebra that the VNI is gone.
+    until(LONG, "bgpd to let VRF violet go", || {
+        lab.kernel_pe.vtysh(&["configure terminal", "no router bgp 64520 vrf violet"])
+    })?;
     let mut batch = String::new();
     for device in ["vx140", "br140", "vx400", "br400", "to-violet", "violet"] {
         batch += &format!("link del {device}\n");
@@ -105,8 +104,8 @@ fn carries(lab: &mut Lab) -> Result<()> {
     let mtu =
         topology.l2vnis.iter().find(|state| state.spec.as_ref().is_some_and(|spec| spec.vni == SIX.vni));
     match mtu {
-        Some(state) if state.mtu == 1430 => {}
-        state => return Err(Error::unexpected(format!("its MTU should be 1430: {state:?}"))),
+        Some(state) if usize::try_from(state.mtu).ok() == Some(MTU_OVER_V6) => {}
+        state => return Err(Error::unexpected(format!("its MTU should be {MTU_OVER_V6}: {state:?}"))),
     }
     all_reach(FRONT)
 }

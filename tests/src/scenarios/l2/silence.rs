@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{evpn, extra};
-use crate::lab::l2::{L2Vni, Station};
+use crate::lab::l2::{L2Vni, MTU, Station};
 use crate::lab::plan::RED;
 use crate::lab::{Lab, netns};
 use crate::traffic::Stream;
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 /// Its entries age fast.
 pub(super) const QUIET: L2Vni =
-    L2Vni { name: "quiet", vni: 150, vrf: Some(RED), subnet: 5, stations: [1, 1, 0] };
+    L2Vni { name: "quiet", vni: 150, vrf: Some(RED), subnet: 5, stations: [1, 1, 0], mtu: MTU };
 
 /// Seconds, the least that there is.
 const AGEING: u64 = 10;

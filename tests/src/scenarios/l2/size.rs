@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use super::{Wire, settled};
-use crate::lab::l2::stations::MTU;
+use crate::lab::l2::MTU;
 use crate::lab::l2::{FRONT, Station};
 use crate::lab::plan::{KERNEL_PE, pe_netns};
 use crate::lab::{Lab, netns};

@@ -1,7 +1,7 @@
 //! A Linux VTEP that speaks no BGP.
 
 use super::extra;
-use crate::lab::l2::L2Vni;
+use crate::lab::l2::{L2Vni, MTU};
 use crate::lab::plan::{RED, spine_netns, vtep};
 use crate::lab::{Lab, netns, node};
 use crate::traffic::packet::{Mac, text};
@@ -9,7 +9,8 @@ use crate::traffic::ping;
 use crate::wait::{LONG, until};
 use crate::{Error, Result};
 
-const LEGACY: L2Vni = L2Vni { name: "legacy", vni: 160, vrf: Some(RED), subnet: 6, stations: [1, 0, 0] };
+const LEGACY: L2Vni =
+    L2Vni { name: "legacy", vni: 160, vrf: Some(RED), subnet: 6, stations: [1, 0, 0], mtu: MTU };
 const NAME: &str = "vtep9";
 const MAC: Mac = [2, 0, 0xa0, 0, 9, 1];
 
