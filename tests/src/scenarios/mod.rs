@@ -64,6 +64,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("dscp_and_ecn_are_copied_into_the_outer_header", l2::outer::copied),
     ("congestion_marked_outside_comes_out_inside", l2::outer::congestion),
     ("a_station_moves_to_another_node_and_back", l2::mobility::there_and_back),
+    ("a_mac_in_two_places_is_frozen_by_frr_and_stays_so", l2::duplicate::frozen),
     ("a_silent_station_stays_known_and_a_dead_one_does_not", l2::silence::listener),
     ("a_linux_vtep_without_bgp_is_reached_and_learned", l2::static_vtep::flood_list),
     ("pectl_shows_bridges_macs_floods_and_traces", l2::pectl::shown),

@@ -18,8 +18,14 @@ const DRAIN: Duration = Duration::from_millis(1500);
 /// What became of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
+    /// Where they came from.
+    pub source: IpAddr,
+    /// Where they went to.
+    pub target: IpAddr,
     /// Datagrams sent.
     pub sent: u64,
+    /// Of them, how many the sender's own kernel refused, for want of a route or for an ICMP error of an earlier one.
+    pub refused: u64,
     /// Of them, how many arrived, counted once each.
     pub received: u64,
     /// The longest run of lost ones.
@@ -41,10 +47,13 @@ impl Report {
             return Ok(());
         }
         Err(Error::unexpected(format!(
-            "{} of {} datagrams lost, {} in a row at most",
+            "{} of {} datagrams from {} to {} lost, {} in a row at most, {} refused by the sender",
             self.lost(),
             self.sent,
-            self.longest_gap
+            self.source,
+            self.target,
+            self.longest_gap,
+            self.refused
         )))
     }
 }
@@ -54,7 +63,8 @@ impl Report {
 pub struct Stream {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
-    sender: JoinHandle<Result<()>>,
+    plan: Plan,
+    sender: JoinHandle<u64>,
     receiver: JoinHandle<Result<Vec<bool>>>,
 }
 
@@ -103,12 +113,12 @@ impl Stream {
         let sender = std::thread::spawn({
             let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
             move || {
-                let result = send(&transmitter, plan, &stop, &sent);
+                let refused = send(&transmitter, plan, &stop, &sent);
                 done.store(true, Ordering::Release);
-                result
+                refused
             }
         });
-        Ok(Self { stop, sent, sender, receiver })
+        Ok(Self { stop, sent, plan, sender, receiver })
     }
 
     /// Datagrams sent so far.
@@ -130,10 +140,9 @@ impl Stream {
     /// # Errors
     /// When a socket failed.
     pub fn finish(self) -> Result<Report> {
-        let panicked = |_| Err(Error::unexpected("a stream's thread panicked"));
-        self.sender.join().unwrap_or_else(panicked)?;
-        let seen =
-            self.receiver.join().unwrap_or_else(|_| Err(Error::unexpected("a stream's thread panicked")))?;
+        let panicked = || Error::unexpected("a stream's thread panicked");
+        let refused = self.sender.join().map_err(|_| panicked())?;
+        let seen = self.receiver.join().map_err(|_| panicked())??;
         let sent = self.sent.load(Ordering::Acquire);
         let (mut received, mut gap, mut longest_gap) = (0, 0, 0);
         for number in 0..sent {
@@ -143,7 +152,8 @@ impl Stream {
             gap = if arrived { 0 } else { gap + 1 };
             longest_gap = longest_gap.max(gap);
         }
-        Ok(Report { sent, received, longest_gap })
+        let Plan { source, target, .. } = self.plan;
+        Ok(Report { source, target, sent, refused, received, longest_gap })
     }
 }
 
@@ -155,21 +165,23 @@ fn bind(address: SocketAddr) -> Result<UdpSocket> {
     Ok(socket)
 }
 
-fn send(socket: &UdpSocket, plan: Plan, stop: &AtomicBool, sent: &AtomicU64) -> Result<()> {
+/// How many the kernel refused to send.
+fn send(socket: &UdpSocket, plan: Plan, stop: &AtomicBool, sent: &AtomicU64) -> u64 {
     let mut payload = vec![0; plan.size.max(8)];
     let start = Instant::now();
-    let mut number = 0;
+    let (mut number, mut refused) = (0, 0);
     while !stop.load(Ordering::Acquire) && plan.count.is_none_or(|count| number < count) {
         payload[..8].copy_from_slice(&number.to_be_bytes());
         let flow = u16::try_from(number % u64::from(plan.flows)).unwrap_or(0);
         // An error that ICMP reported for an earlier datagram shows up here. It is lost all the same, and counts as sent.
-        let _ = socket.send_to(&payload, SocketAddr::new(plan.target, PORT + flow));
+        let result = socket.send_to(&payload, SocketAddr::new(plan.target, PORT + flow));
+        refused += u64::from(result.is_err());
         number += 1;
         sent.store(number, Ordering::Release);
         let due = start + plan.pause.saturating_mul(u32::try_from(number).unwrap_or(u32::MAX));
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
-    Ok(())
+    refused
 }
 
 /// Which numbers have arrived, until `done` and a moment for stragglers.

@@ -15,6 +15,7 @@ pub(super) mod static_vtep;
 pub(super) mod storm;
 pub(super) mod suppression;
 
+pub(super) mod duplicate;
 mod evpn;
 mod extra;
 
