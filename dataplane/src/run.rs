@@ -52,7 +52,9 @@ pub fn run(config: &Config) -> Result<(), Error> {
     if let Err(errno) = derived.housekeeping_cpus.apply_to_this_thread() {
         warn!(%errno, "control threads are not kept off the workers' CPUs");
     }
+    let eal_start = Instant::now();
     let eal = Eal::init("pe-dataplane", &derived.arguments)?;
+    info!(microseconds = eal_start.elapsed().as_micros(), "EAL started");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(RUNTIME_THREADS)
         .thread_name("control")

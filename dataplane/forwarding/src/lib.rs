@@ -46,8 +46,8 @@ mod types;
 
 pub use control::{
     Attachment, BridgeConfig, BridgePort, Control, Explanation, Flow, FrameExplanation, Learned, MacEntry,
-    MacKind, NeighborEntry, Outcome, Path, PathEntry, PortConfig, Probe, RouteEntry, Swept, VniConfig,
-    WeightedPath,
+    MacKind, NeighborEntry, Outcome, Path, PathEntry, PortConfig, Probe, Route, RouteEntry, Sweep, Swept,
+    VniConfig, WeightedPath,
 };
 pub use counters::{BridgeCounters, PortCounters, VrfCounters};
 pub use error::Error;

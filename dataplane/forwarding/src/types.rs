@@ -144,8 +144,8 @@ impl fmt::Display for PortId {
     }
 }
 
-/// A VRF, numbered by [`Control::vrf_add`](crate::Control::vrf_add).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A VRF, numbered by [`Control::vrf_add`](crate::Control::vrf_add); 0 is the default one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VrfId(pub u32);
 
 impl VrfId {

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use dataplane_api::v1;
-use forwarding::{Control, Vni, VrfId, WeightedPath};
+use forwarding::{Control, Route, Vni, VrfId, WeightedPath};
 
 use super::convert::{address, optional_mac, path, port, vrf};
 use crate::topology::Names;
@@ -49,23 +49,30 @@ pub fn carry_out<E>(
     })?;
     for routes in batch.routes4.chunks(ROUTES_PER_TURN) {
         turn(&mut |control| {
-            for route in routes {
-                if let Err(error) = control.route4(vrf(route.vrf), route.address, route.length, route.group) {
-                    let prefix = || format!("{}/{}", Ipv4Addr::from_bits(route.address), route.length);
-                    errors.add(|names| route_name(names, prefix(), route.vrf), error.to_string());
-                }
-            }
+            let routes = routes.iter().map(|route| Route {
+                vrf: vrf(route.vrf),
+                address: route.address,
+                length: route.length,
+                group: route.group,
+            });
+            control.routes4(routes, |route, error| {
+                let prefix = || format!("{}/{}", Ipv4Addr::from_bits(route.address), route.length);
+                errors.add(|names| route_name(names, prefix(), route.vrf), error.to_string());
+            });
         })?;
     }
     for routes in batch.routes6.chunks(ROUTES_PER_TURN) {
         turn(&mut |control| {
-            for route in routes {
-                let address = u128::from(route.high) << 64 | u128::from(route.low);
-                if let Err(error) = control.route6(vrf(route.vrf), address, route.length, route.group) {
-                    let prefix = || format!("{}/{}", Ipv6Addr::from_bits(address), route.length);
-                    errors.add(|names| route_name(names, prefix(), route.vrf), error.to_string());
-                }
-            }
+            let routes = routes.iter().map(|route| Route {
+                vrf: vrf(route.vrf),
+                address: u128::from(route.high) << 64 | u128::from(route.low),
+                length: route.length,
+                group: route.group,
+            });
+            control.routes6(routes, |route, error| {
+                let prefix = || format!("{}/{}", Ipv6Addr::from_bits(route.address), route.length);
+                errors.add(|names| route_name(names, prefix(), route.vrf), error.to_string());
+            });
         })?;
     }
     turn(&mut |control| {
@@ -132,8 +139,8 @@ fn neighbor_name(names: &Names, neighbor: &v1::Neighbor) -> String {
     format!("neighbor {address} on port {}", port.unwrap_or_else(|| neighbor.port.to_string()))
 }
 
-fn route_name(names: &Names, prefix: String, vrf: u32) -> String {
-    let vrf = names.vrfs.get(&VrfId(vrf)).cloned().unwrap_or_else(|| vrf.to_string());
+fn route_name(names: &Names, prefix: String, vrf: VrfId) -> String {
+    let vrf = names.vrfs.get(&vrf).cloned().unwrap_or_else(|| vrf.0.to_string());
     format!("route {prefix} in VRF {vrf}")
 }
 

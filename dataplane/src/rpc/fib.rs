@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use dataplane_api::v1;
 use dataplane_api::v1::fib_request::Request as Kind;
 use dataplane_api::v1::fib_server::Fib as FibApi;
-use forwarding::WeightedPath;
+use forwarding::{Sweep, WeightedPath};
 use futures::{Stream, StreamExt};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -198,14 +198,20 @@ impl Client {
     }
 
     fn sweep(&self, number: u64) -> Result<v1::FibSwept, Status> {
-        let swept = self.sessions.within(number, |session| {
-            session.synced = true;
-            let mut control = lock(&self.control);
-            let swept = control.session_sweep();
-            control.reclaim();
-            swept
-        });
-        let swept = swept.ok_or_else(superseded)?;
+        let mut sweep = Sweep::default();
+        let swept = loop {
+            let part = self.sessions.within(number, |session| {
+                session.synced = true;
+                let mut control = lock(&self.control);
+                let swept = control.session_sweep_part(&mut sweep);
+                control.reclaim();
+                swept
+            });
+            // Others have the tables before the next part.
+            if let Some(swept) = part.ok_or_else(superseded)? {
+                break swept;
+            }
+        };
         info!(
             routes = swept.routes,
             neighbors = swept.neighbors,

@@ -6,9 +6,9 @@ use std::path::Path;
 use dataplane_api::v1::inspect_client::InspectClient;
 use dataplane_api::v1::topology_client::TopologyClient;
 use dataplane_api::v1::{
-    BridgeCounters, BridgeEntry, CountersReply, CountersRequest, InfoReply, InfoRequest, ListBridgesRequest,
-    ListMacsRequest, ListNeighborsRequest, ListRoutesRequest, MacTableEntry, NeighborEntry, RouteEntry,
-    TopologyState, WatchRequest,
+    ApplyRequest, BridgeCounters, BridgeEntry, CountersReply, CountersRequest, InfoReply, InfoRequest,
+    ListBridgesRequest, ListMacsRequest, ListNeighborsRequest, ListRoutesRequest, MacTableEntry,
+    NeighborEntry, RouteEntry, TopologySpec, TopologyState, WatchRequest,
 };
 use futures::TryStreamExt as _;
 use tokio::runtime::Runtime;
@@ -62,6 +62,26 @@ impl Dataplane {
                 .await
         })?;
         state.ok_or_else(|| Error::unexpected(format!("{}: the topology stream ended at once", self.socket)))
+    }
+
+    /// Has a topology carried out.
+    ///
+    /// # Errors
+    /// When the dataplane does not answer, or cannot do all of it.
+    pub fn apply(&self, spec: &TopologySpec) -> Result<()> {
+        let request = ApplyRequest { spec: Some(spec.clone()) };
+        let response = self.run(async {
+            // The answer names every object.
+            let client = TopologyClient::new(self.channel.clone());
+            let mut client = client.max_decoding_message_size(dataplane_api::MAX_MESSAGE_BYTES);
+            Ok(client.apply(request).await?.into_inner())
+        })?;
+        match response.results.iter().find(|result| !result.error.is_empty()) {
+            None => Ok(()),
+            Some(failed) => {
+                Err(Error::unexpected(format!("{} {}: {}", failed.kind, failed.name, failed.error)))
+            }
+        }
     }
 
     /// Version, workers and the FIB session.

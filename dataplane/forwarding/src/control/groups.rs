@@ -163,17 +163,17 @@ impl Control {
         }
     }
 
-    /// One route more leads to a group.
-    pub(super) fn group_enter(&mut self, slot: u32) {
+    /// So many routes more lead to a group.
+    pub(super) fn group_enter(&mut self, slot: u32, routes: u64) {
         if let Some(group) = self.groups.get_mut(&slot) {
-            group.routes += 1;
+            group.routes += routes;
         }
     }
 
-    /// One route less.
-    pub(super) fn group_leave(&mut self, slot: u32) {
+    /// So many routes less.
+    pub(super) fn group_leave(&mut self, slot: u32, routes: u64) {
         if let Some(group) = self.groups.get_mut(&slot) {
-            group.routes = group.routes.saturating_sub(1);
+            group.routes = group.routes.saturating_sub(routes);
             self.group_tidy(slot);
         }
     }

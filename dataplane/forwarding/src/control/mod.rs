@@ -28,7 +28,7 @@ pub use groups::{Path, WeightedPath};
 pub use inspect::{NeighborEntry, PathEntry, RouteEntry};
 pub use learning::Learned;
 pub use macs::{MacEntry, MacKind};
-pub use routes::Swept;
+pub use routes::{Route, Sweep, Swept};
 pub use topology::{Attachment, BridgePort, PortConfig, VniConfig};
 
 use crate::counters::{PortCounters, VrfCounters, WorkerCells};

@@ -1,6 +1,7 @@
 //! Tunnels, the VTEPs they lead to, and the peers whose packets are accepted.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 
 pub(super) use crate::tables::tunnel::TunnelSpec;
@@ -87,6 +88,15 @@ impl Control {
         }
         let addresses: Vec<u128> = self.vteps.range(first..=last).map(|(&address, _)| address).collect();
         addresses.into_iter().for_each(|address| self.vtep_resolve(address));
+    }
+
+    /// The same after routes to many ranges changed.
+    pub(super) fn vteps_resolve_of(&mut self, ranges: impl ExactSizeIterator<Item = RangeInclusive<u128>>) {
+        if ranges.len() > self.vteps.len() {
+            self.vteps_resolve(0, u128::MAX);
+        } else {
+            ranges.for_each(|range| self.vteps_resolve(*range.start(), *range.end()));
+        }
     }
 
     fn vtep_resolve(&mut self, address: u128) {

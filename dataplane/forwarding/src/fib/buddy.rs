@@ -12,13 +12,6 @@ pub(super) struct Block {
     pub(super) len: u32,
 }
 
-impl Block {
-    /// As indices.
-    pub(super) fn range(self) -> std::ops::Range<usize> {
-        self.start as usize..(self.start + self.len) as usize
-    }
-}
-
 /// The free units of an arena of `limit` units.
 #[derive(Debug)]
 pub(super) struct Buddy {
@@ -66,19 +59,11 @@ impl Buddy {
         Some(Block { start, len })
     }
 
-    /// Whether a block may grow by one unit where it is: its block of a power of two has room.
-    pub(super) fn extend(block: Block) -> bool {
-        !block.len.is_power_of_two()
-    }
-
-    /// Takes back what a block of `len + 1` units does not need any more when it shrinks to `block`.
-    pub(super) fn shrink(&mut self, block: Block) {
-        if block.len == 0 {
-            self.free(Block { len: 1, ..block });
-        } else if block.len.is_power_of_two() {
-            self.used -= block.len;
-            self.release(block.start + block.len, block.start + 2 * block.len);
-        }
+    /// Takes back what a block does not need any more when it shrinks to `len` units, at least one.
+    pub(super) fn trim(&mut self, block: Block, len: u32) {
+        let (had, has) = (block.len.next_power_of_two(), len.next_power_of_two());
+        self.used -= had - has;
+        self.release(block.start + has, block.start + had);
     }
 
     /// Takes back a block.
@@ -232,13 +217,8 @@ mod tests {
                 } else if step == 1 && !held.is_empty() {
                     let index = which.index(held.len());
                     let block = held[index];
-                    if which.index(2) == 0 && Buddy::extend(block) {
-                        held[index].len += 1;
-                    } else {
-                        held[index].len -= 1;
-                        buddy.shrink(held[index]);
-                        held.retain(|block| block.len > 0);
-                    }
+                    held[index].len = len.min(block.len);
+                    buddy.trim(block, held[index].len);
                 } else if let Some(block) = buddy.allocate(len) {
                     prop_assert_eq!(block.len, len);
                     prop_assert!(block.start + len <= LIMIT);

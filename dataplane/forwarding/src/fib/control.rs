@@ -72,6 +72,14 @@ struct Table {
 /// Sizes of the direct table: bits, grow beyond so many prefixes, shrink below so many.
 const SIZES: [(u32, usize, usize); 3] = [(6, 512, 0), (12, 16_384, 256), (18, usize::MAX, 8_192)];
 
+/// A batch of more than this part of its table is taken over by building the trie anew.
+const REBUILD_SHARE: usize = 4;
+
+/// The depth of the node that holds a prefix; the default route has none.
+fn depth<K: Key>(prefix: Prefix<K>) -> Option<u32> {
+    (prefix.length() > 0).then(|| place(prefix).0)
+}
+
 /// The direct table's bits for `len` prefixes, coming from `bits`.
 fn wanted_bits(len: usize, bits: u32) -> u32 {
     if len == 0 {
@@ -207,34 +215,53 @@ impl<K: Key> FibControl<K> {
         table: TableId,
         routes: impl IntoIterator<Item = (Prefix<K>, NextHopIndex)>,
     ) -> Result<(), FibError> {
-        let before = self.table(table)?.len;
-        let mut changed = Vec::new();
         let mut refused = Ok(());
-        for (prefix, next_hop) in routes {
-            let result = if next_hop.is_miss() {
-                self.remove_rib(table, prefix).map(|old| old.is_some())
-            } else {
-                self.insert_rib(table, prefix, next_hop).map(|old| old != Some(next_hop))
-            };
-            match result {
-                Ok(true) if prefix.length() > 0 => changed.push(prefix),
-                Ok(_) => {}
-                Err(error) => {
-                    refused = Err(error);
-                    break;
-                }
+        let mut routes: Vec<_> = routes.into_iter().collect();
+        self.change(table, &mut routes, |_, result| {
+            if let Err(error) = result {
+                refused = Err(error);
             }
+        })?;
+        refused
+    }
+
+    /// Sets many routes ([`NextHopIndex::MISS`] removes), of one prefix the last, and says of each what its prefix led to
+    /// before, or that it was refused. They are sorted for it: by length, six bits at a time, and address, which brings those
+    /// together that share nodes.
+    ///
+    /// Fails when there is no such table, or as [`insert`](Self::insert) does when what was taken cannot be published yet.
+    pub fn change(
+        &mut self,
+        table: TableId,
+        routes: &mut [(Prefix<K>, NextHopIndex)],
+        mut taken: impl FnMut((Prefix<K>, NextHopIndex), Result<Option<NextHopIndex>, FibError>),
+    ) -> Result<(), FibError> {
+        let before = self.table(table)?.len;
+        // Stable: the last one of a prefix stays the last.
+        routes.sort_by_key(|&(prefix, _)| (depth(prefix), prefix));
+        let mut changed: Vec<Prefix<K>> = Vec::with_capacity(routes.len());
+        for &mut (prefix, next_hop) in routes {
+            let result = if next_hop.is_miss() {
+                self.remove_rib(table, prefix)
+            } else {
+                self.insert_rib(table, prefix, next_hop)
+            };
+            let new = (!next_hop.is_miss()).then_some(next_hop);
+            if prefix.length() > 0 && result.as_ref().is_ok_and(|&old| old != new) {
+                changed.push(prefix);
+            }
+            taken((prefix, next_hop), result);
         }
         // A node is cheaper to build than to update, and is built once for all its routes.
-        if changed.len() > 64 && changed.len() > before / 16 {
-            self.rebuild(table)?;
-        } else {
-            changed.sort_unstable_by_key(|&prefix| (place(prefix).0, prefix));
-            for prefixes in changed.chunk_by(same_node) {
-                self.follow(table, prefixes)?;
-            }
+        if changed.len() > 64 && changed.len() > before / REBUILD_SHARE {
+            return self.rebuild(table);
         }
-        refused
+        let mut followed = Ok(());
+        for prefixes in changed.chunk_by(same_node) {
+            let outcome = self.follow(table, prefixes);
+            followed = followed.and(outcome);
+        }
+        followed
     }
 
     /// What exactly this prefix leads to.
@@ -252,13 +279,17 @@ impl<K: Key> FibControl<K> {
 
     /// The routes of a table by address, shorter prefixes first.
     pub fn iter(&self, table: TableId) -> Routes<'_, K> {
-        match self.table(table) {
-            Ok(state) => {
-                let default_route =
-                    state.default_route.map(|next_hop| (Prefix::containing(K::default(), 0), next_hop));
-                Routes { default_route, rest: Some(self.rib.iter(state.root)) }
-            }
-            Err(_) => Routes { default_route: None, rest: None },
+        self.iter_after(table, None)
+    }
+
+    /// The routes of a table that come after a prefix, in the order of [`iter`](Self::iter), whether there is a route to it or
+    /// not: for those who do a part at a time.
+    pub fn iter_after(&self, table: TableId, after: Option<Prefix<K>>) -> Routes<'_, K> {
+        let Ok(state) = self.table(table) else { return Routes { default_route: None, rest: None } };
+        let default_route = state.default_route.filter(|_| after.is_none());
+        Routes {
+            default_route: default_route.map(|next_hop| (Prefix::containing(K::default(), 0), next_hop)),
+            rest: Some(self.rib.iter(state.root, after.filter(|prefix| prefix.length() > 0))),
         }
     }
 
@@ -311,7 +342,7 @@ impl<K: Key> FibControl<K> {
             self.arena.shared.roots.at(table.0).set_default_route(next_hop);
             return Ok(state.default_route.replace(next_hop));
         }
-        let old = self.rib.insert(state.root, prefix, next_hop)?;
+        let old = self.rib.insert(&mut state.root, prefix, next_hop)?;
         state.len += usize::from(old.is_none());
         Ok(old)
     }

@@ -1,74 +1,63 @@
 //! The writer's own table: every prefix with its next hop, as a multibit trie of the workers' stride.
 //!
-//! A node decides on six bits and holds the prefixes that end after one to six of them as bits of a binary heap: the
-//! prefix of `l` bits with value `v` is bit `(1 << l) | v`, so its parent is half its number and the longest match of a
-//! slot is the highest bit among its six ancestors. A node of the workers' trie corresponds to exactly one node here and
-//! has the same children, which is what makes one update touch one node. Values lie packed, 4 bytes per prefix.
+//! A node decides on six bits and holds the prefixes that end after one to six of them. Each has a number, that of a binary
+//! heap: the prefix of `l` bits with value `v` is number `(1 << l) | v`, so its parent is half its number and the longest
+//! match of a slot is the highest number among its six ancestors. A node of the workers' trie corresponds to exactly one
+//! node here and has the same children, which is what makes one update touch one node.
+//!
+//! Most nodes hold a handful of prefixes, or nothing but one child on the way down a long IPv6 prefix. So a node is not two
+//! bit vectors but a list of what there is, in one block of 32-bit words: counts and the first two keys, one byte each
+//! (prefixes' numbers, then children's slots, both ascending), in the first; further keys four to a word; then the prefixes'
+//! next hops and the children's places in the order of their keys. A node with one child takes two words.
 
 use super::buddy::{Block, Buddy};
 use super::key::{Key, Prefix, STRIDE};
 use super::{FibError, NextHopIndex};
 
-/// Largest array: the prefixes of a node fit 126 bits, its children 64.
-const MAX_ORDER: u32 = 7;
-/// Units of an arena, far beyond what is planned for: 2^26 nodes of 32 bytes.
-const LIMIT: u32 = 1 << 26;
+/// Largest node: 126 prefixes and 64 children take 238 words.
+const MAX_ORDER: u32 = 8;
+/// Words, far beyond what is planned for: 2 GiB of them.
+const LIMIT: u32 = 1 << 29;
+/// Nodes on the longest path: 128 bits, six at a time.
+const MAX_DEPTH: usize = 22;
 
 /// The number of a prefix within its node: 2 to 127.
 pub(super) type Heap = u32;
 
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct RibNode {
-    /// Bit `h` is set when the prefix with heap number `h` is present.
-    prefixes: u128,
-    /// Bit `s` is set when slot `s` has a child.
-    children: u64,
-    first_child: u32,
-    first_value: u32,
+/// What counts a prefix in a node's first word.
+const PREFIX: u32 = 1;
+/// What counts a child there.
+const CHILD: u32 = 1 << 7;
+/// Both counts.
+const COUNTS: u32 = (1 << 14) - 1;
+/// Where keys begin, in bytes.
+const FIRST_KEY: u32 = 2;
+
+/// Words before the values of a node with so many entries.
+const fn lead(entries: u32) -> u32 {
+    (entries + FIRST_KEY).div_ceil(4)
 }
 
-impl RibNode {
-    pub(super) fn children(&self) -> u64 {
-        self.children
+/// A node, as its first word describes it. Entries are its prefixes, then its children.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    at: u32,
+    prefixes: u32,
+    children: u32,
+}
+
+impl Node {
+    const fn entries(self) -> u32 {
+        self.prefixes + self.children
     }
 
-    fn child(&self, slot: u32) -> Option<u32> {
-        (self.children >> slot & 1 == 1).then(|| self.first_child + rank(self.children, slot))
+    /// Where its values begin.
+    const fn values(self) -> u32 {
+        self.at + lead(self.entries())
     }
 
-    fn value_at(&self, heap: Heap) -> u32 {
-        self.first_value + (self.prefixes & ((1 << heap) - 1)).count_ones()
-    }
-
-    fn children_block(&self) -> Block {
-        Block { start: self.first_child, len: self.children.count_ones() }
-    }
-
-    fn values_block(&self) -> Block {
-        Block { start: self.first_value, len: self.prefixes.count_ones() }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.prefixes == 0 && self.children == 0
-    }
-
-    /// The longest prefix that covers `slot`.
-    fn longest(&self, slot: u32) -> Option<Heap> {
-        let leaf = 64 | slot;
-        let ancestors = (0..STRIDE).fold(0_u128, |set, up| set | 1 << (leaf >> up));
-        (self.prefixes & ancestors).checked_ilog2()
-    }
-
-    /// The slots that some prefix longer than `bits` covers.
-    pub(super) fn covered(&self, bits: u32) -> u64 {
-        let mut longer = self.prefixes & u128::MAX.checked_shl(1 << (bits + 1)).unwrap_or(0);
-        let mut slots = 0;
-        while longer != 0 {
-            let heap = longer.trailing_zeros();
-            slots |= slots_of(heap);
-            longer &= longer - 1;
-        }
-        slots
+    const fn block(self) -> Block {
+        Block { start: self.at, len: lead(self.entries()) + self.entries() }
     }
 }
 
@@ -97,80 +86,74 @@ pub(super) fn place<K: Key>(prefix: Prefix<K>) -> (u32, Heap) {
 /// All prefixes of all tables of one family, but for the default routes, which the tables hold themselves.
 #[derive(Debug)]
 pub(super) struct Rib {
-    nodes: Vec<RibNode>,
-    node_units: Buddy,
-    values: Vec<u32>,
-    value_units: Buddy,
+    words: Vec<u32>,
+    units: Buddy,
 }
 
 impl Rib {
     pub(super) fn new() -> Self {
-        Self {
-            nodes: Vec::new(),
-            node_units: Buddy::new(MAX_ORDER, LIMIT),
-            values: Vec::new(),
-            value_units: Buddy::new(MAX_ORDER, LIMIT),
-        }
+        Self { words: Vec::new(), units: Buddy::new(MAX_ORDER, LIMIT) }
     }
 
     /// Bytes that it has grown to.
     pub(super) fn memory_bytes(&self) -> usize {
-        bytes(self.node_units.touched(), self.value_units.touched())
+        self.units.touched() as usize * size_of::<u32>()
     }
 
     /// Bytes of it in use.
     pub(super) fn used_bytes(&self) -> usize {
-        bytes(self.node_units.used(), self.value_units.used())
+        self.units.used() as usize * size_of::<u32>()
     }
 
-    /// The root of a new trie; it does not move.
+    /// The root of a new trie.
     pub(super) fn add_root(&mut self) -> Result<u32, FibError> {
-        Ok(self.allocate_nodes(1)?.start)
+        let root = self.allocate(lead(0))?;
+        self.words[root as usize] = 0;
+        Ok(root)
     }
 
-    /// Frees a trie.
+    /// Frees a trie, or a part of one.
     pub(super) fn remove_root(&mut self, root: u32) {
-        self.clear(root);
-        self.node_units.free(Block { start: root, len: 1 });
-    }
-
-    fn clear(&mut self, at: u32) {
-        let node = std::mem::take(&mut self.nodes[at as usize]);
-        for child in node.first_child..node.first_child + node.children.count_ones() {
-            self.clear(child);
+        let node = self.node(root);
+        for index in node.prefixes..node.entries() {
+            self.remove_root(self.value(node, index));
         }
-        self.free_children(&node);
-        self.free_values(&node);
-    }
-
-    pub(super) fn node(&self, at: u32) -> RibNode {
-        self.nodes[at as usize]
+        self.units.free(node.block());
     }
 
     pub(super) fn child(&self, at: u32, slot: u32) -> Option<u32> {
-        self.nodes[at as usize].child(slot)
+        let node = self.node(at);
+        self.find_child(node, slot).ok().map(|index| self.value(node, index))
+    }
+
+    /// Bit `s` is set when slot `s` of a node has a child.
+    pub(super) fn children(&self, at: u32) -> u64 {
+        let node = self.node(at);
+        (node.prefixes..node.entries()).fold(0, |set, index| set | 1 << self.key(node, index))
+    }
+
+    /// The slots of a node that some prefix of it longer than `bits` covers.
+    pub(super) fn covered(&self, at: u32, bits: u32) -> u64 {
+        let node = self.node(at);
+        let heaps = (0..node.prefixes).rev().map(|index| self.key(node, index));
+        heaps.take_while(|&heap| heap >= 2 << bits).fold(0, |slots, heap| slots | slots_of(heap))
     }
 
     /// The value of the longest prefix of the node that covers `slot`.
     pub(super) fn best(&self, at: u32, slot: u32) -> Option<NextHopIndex> {
-        let node = &self.nodes[at as usize];
-        node.longest(slot).map(|heap| NextHopIndex(self.values[node.value_at(heap) as usize]))
+        self.longest(self.node(at), slot).map(|(_, next_hop)| next_hop)
     }
 
     /// What each slot of a node resolves to, without its children: `inherited` where no prefix of the node covers it.
     pub(super) fn slots(&self, at: u32, inherited: NextHopIndex) -> [NextHopIndex; 64] {
-        let node = &self.nodes[at as usize];
+        let node = self.node(at);
         let mut slots = [inherited; 64];
-        let mut left = node.prefixes;
-        let mut value = node.first_value as usize;
         // Ascending heap numbers are ascending lengths: longer prefixes overwrite shorter ones.
-        while left != 0 {
-            let heap = left.trailing_zeros();
-            left &= left - 1;
+        for index in 0..node.prefixes {
+            let heap = self.key(node, index);
             let free = STRIDE - heap.ilog2();
             let first = ((heap << free) & 63) as usize;
-            slots[first..first + (1 << free)].fill(NextHopIndex(self.values[value]));
-            value += 1;
+            slots[first..first + (1 << free)].fill(NextHopIndex(self.value(node, index)));
         }
         slots
     }
@@ -178,72 +161,79 @@ impl Rib {
     /// Sets a prefix of length 1 or more and returns what it had.
     pub(super) fn insert<K: Key>(
         &mut self,
-        root: u32,
+        root: &mut u32,
         prefix: Prefix<K>,
         next_hop: NextHopIndex,
     ) -> Result<Option<NextHopIndex>, FibError> {
         let (depth, heap) = place(prefix);
-        let mut at = root;
+        // The word that says where the node is; none of the root.
+        let mut link = None;
+        let mut node = self.node(*root);
         for level in 0..depth {
             let slot = prefix.address().slot(level * STRIDE);
-            at = match self.child(at, slot) {
-                Some(child) => child,
-                None => match self.add_child(at, slot) {
-                    Ok(child) => child,
-                    Err(error) => {
-                        self.prune(root, prefix.address(), level);
-                        return Err(error);
+            match self.find_child(node, slot) {
+                Ok(index) => {
+                    let word = node.values() + index;
+                    link = Some(word);
+                    node = self.node(self.words[word as usize]);
+                }
+                Err(index) => {
+                    let child = self.chain(prefix, level + 1, next_hop)?;
+                    let grown = self.grow(node, index, CHILD, slot, child);
+                    if grown.is_err() {
+                        self.remove_root(child);
                     }
-                },
-            };
-        }
-        let node = self.nodes[at as usize];
-        let position = node.value_at(heap);
-        if node.prefixes >> heap & 1 == 1 {
-            let old = std::mem::replace(&mut self.values[position as usize], next_hop.0);
-            return Ok(Some(NextHopIndex(old)));
-        }
-        let first = match self.grow_values(&node) {
-            Ok(first) => first,
-            Err(error) => {
-                self.prune(root, prefix.address(), depth);
-                return Err(error);
+                    self.relink(root, link, grown?);
+                    return Ok(None);
+                }
             }
-        };
-        let at_value = (first + position - node.first_value) as usize;
-        let end = (first + node.prefixes.count_ones()) as usize;
-        self.values.copy_within(at_value..end, at_value + 1);
-        self.values[at_value] = next_hop.0;
-        let node = &mut self.nodes[at as usize];
-        node.prefixes |= 1 << heap;
-        node.first_value = first;
-        Ok(None)
+        }
+        match self.find_prefix(node, heap) {
+            Ok(index) => {
+                let value = &mut self.words[(node.values() + index) as usize];
+                Ok(Some(NextHopIndex(std::mem::replace(value, next_hop.0))))
+            }
+            Err(index) => {
+                let grown = self.grow(node, index, PREFIX, heap, next_hop.0)?;
+                self.relink(root, link, grown);
+                Ok(None)
+            }
+        }
     }
 
     /// Removes a prefix of length 1 or more and returns what it had.
     pub(super) fn remove<K: Key>(&mut self, root: u32, prefix: Prefix<K>) -> Option<NextHopIndex> {
         let (depth, heap) = place(prefix);
-        let at = self.descend(root, prefix.address(), depth)?;
-        let node = self.nodes[at as usize];
-        if node.prefixes >> heap & 1 == 0 {
-            return None;
+        // Places of the nodes above, and which of their entries led on.
+        let mut path = [(0, 0); MAX_DEPTH];
+        let mut node = self.node(root);
+        for (level, step) in (0..depth).zip(&mut path) {
+            let index = self.find_child(node, prefix.address().slot(level * STRIDE)).ok()?;
+            *step = (node.at, index);
+            node = self.node(self.value(node, index));
         }
-        let position = node.value_at(heap);
-        let old = NextHopIndex(self.values[position as usize]);
-        let node = &mut self.nodes[at as usize];
-        node.prefixes &= !(1 << heap);
-        let left = node.values_block();
-        self.values.copy_within(position as usize + 1..left.range().end + 1, position as usize);
-        self.value_units.shrink(left);
-        self.prune(root, prefix.address(), depth);
+        let index = self.find_prefix(node, heap).ok()?;
+        let old = NextHopIndex(self.value(node, index));
+        self.shrink(node, index, PREFIX);
+        for &(above, index) in path[..depth as usize].iter().rev() {
+            let below = self.node(node.at);
+            if below.entries() > 0 {
+                break;
+            }
+            self.units.free(below.block());
+            node = self.node(above);
+            self.shrink(node, index, CHILD);
+        }
         Some(old)
     }
 
     /// The value of exactly this prefix, of length 1 or more.
     pub(super) fn exact<K: Key>(&self, root: u32, prefix: Prefix<K>) -> Option<NextHopIndex> {
         let (depth, heap) = place(prefix);
-        let node = &self.nodes[self.descend(root, prefix.address(), depth)? as usize];
-        (node.prefixes >> heap & 1 == 1).then(|| NextHopIndex(self.values[node.value_at(heap) as usize]))
+        let at =
+            (0..depth).try_fold(root, |at, level| self.child(at, prefix.address().slot(level * STRIDE)))?;
+        let node = self.node(at);
+        self.find_prefix(node, heap).ok().map(|index| NextHopIndex(self.value(node, index)))
     }
 
     /// The longest prefix of length 1 or more that holds `key`.
@@ -251,133 +241,220 @@ impl Rib {
         let mut best = None;
         let (mut at, mut offset) = (root, 0);
         loop {
-            let node = &self.nodes[at as usize];
             let slot = key.slot(offset);
-            if let Some(heap) = node.longest(slot) {
-                best = Some((offset + heap.ilog2(), self.values[node.value_at(heap) as usize]));
+            if let Some((heap, next_hop)) = self.longest(self.node(at), slot) {
+                best = Some((offset + heap.ilog2(), next_hop));
             }
             offset += STRIDE;
-            match node.child(slot) {
+            match self.child(at, slot) {
                 Some(child) => at = child,
                 None => break,
             }
         }
         #[expect(clippy::cast_possible_truncation, reason = "a key has at most 128 bits")]
-        best.map(|(length, value)| (Prefix::containing(key, length as u8), NextHopIndex(value)))
+        best.map(|(length, next_hop)| (Prefix::containing(key, length as u8), next_hop))
     }
 
-    /// All prefixes of length 1 or more, by address, shorter ones first.
-    pub(super) fn iter<K: Key>(&self, root: u32) -> Iter<'_, K> {
-        Iter { rib: self, path: vec![Frame { at: root, address: K::default(), cursor: 0 }] }
-    }
-
-    fn descend<K: Key>(&self, root: u32, key: K, depth: u32) -> Option<u32> {
-        (0..depth).try_fold(root, |at, level| self.child(at, key.slot(level * STRIDE)))
-    }
-
-    /// Removes the nodes on the way to `key` that hold nothing any more, from `depth` upwards.
-    fn prune<K: Key>(&mut self, root: u32, key: K, depth: u32) {
-        for level in (0..depth).rev() {
-            let slot = key.slot(level * STRIDE);
-            let Some(parent) = self.descend(root, key, level) else { continue };
-            let Some(child) = self.child(parent, slot) else { continue };
-            if !self.nodes[child as usize].is_empty() {
-                break;
+    /// The prefixes of length 1 or more, by address, shorter ones first: all, or those that come after one of these.
+    pub(super) fn iter<K: Key>(&self, root: u32, after: Option<Prefix<K>>) -> Iter<'_, K> {
+        let mut iter = Iter { rib: self, path: Vec::new(), after };
+        let (mut at, mut address) = (root, K::default());
+        if let Some(after) = after {
+            let (depth, _) = place(after);
+            for level in 0..depth {
+                let slot = after.address().slot(level * STRIDE);
+                let mut frame = Frame::new(self, at, address);
+                // What is in this slot comes before, but for what is below it.
+                frame.slots &= u64::MAX.checked_shl(slot + 1).unwrap_or(0);
+                iter.path.push(frame);
+                match self.child(at, slot) {
+                    Some(child) => at = child,
+                    None => return iter,
+                }
+                address = address.with_slot(level * STRIDE, slot);
             }
-            let node = &mut self.nodes[parent as usize];
-            node.children &= !(1 << slot);
-            let left = node.children_block();
-            self.nodes.copy_within(child as usize + 1..left.range().end + 1, child as usize);
-            self.node_units.shrink(left);
+            let mut frame = Frame::new(self, at, address);
+            frame.slots &= u64::MAX << after.address().slot(depth * STRIDE);
+            iter.path.push(frame);
+        } else {
+            iter.path.push(Frame::new(self, at, address));
+        }
+        iter
+    }
+
+    fn node(&self, at: u32) -> Node {
+        let word = self.words[at as usize];
+        Node { at, prefixes: word % CHILD, children: (word & COUNTS) / CHILD }
+    }
+
+    fn key(&self, node: Node, index: u32) -> u32 {
+        let byte = index + FIRST_KEY;
+        self.words[(node.at + byte / 4) as usize] >> (byte % 4 * 8) & 0xff
+    }
+
+    fn value(&self, node: Node, index: u32) -> u32 {
+        self.words[(node.values() + index) as usize]
+    }
+
+    /// The entry of a prefix, or where it would be.
+    fn find_prefix(&self, node: Node, heap: Heap) -> Result<u32, u32> {
+        self.find(node, 0..node.prefixes, heap)
+    }
+
+    /// The entry of a child, or where it would be.
+    fn find_child(&self, node: Node, slot: u32) -> Result<u32, u32> {
+        self.find(node, node.prefixes..node.entries(), slot)
+    }
+
+    fn find(&self, node: Node, range: std::ops::Range<u32>, key: u32) -> Result<u32, u32> {
+        let (mut low, mut high) = (range.start, range.end);
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.key(node, middle).cmp(&key) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Equal => return Ok(middle),
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        Err(low)
+    }
+
+    /// The longest prefix of a node that covers `slot`.
+    fn longest(&self, node: Node, slot: u32) -> Option<(Heap, NextHopIndex)> {
+        let leaf = 64 | slot;
+        (0..node.prefixes).rev().find_map(|index| {
+            let heap = self.key(node, index);
+            (leaf >> (STRIDE - heap.ilog2()) == heap).then(|| (heap, NextHopIndex(self.value(node, index))))
+        })
+    }
+
+    /// A part of a trie that holds one prefix, from its node at `level` on.
+    fn chain<K: Key>(
+        &mut self,
+        prefix: Prefix<K>,
+        level: u32,
+        next_hop: NextHopIndex,
+    ) -> Result<u32, FibError> {
+        let (depth, heap) = place(prefix);
+        let mut at = self.single(PREFIX, heap, next_hop.0)?;
+        for level in (level..depth).rev() {
+            match self.single(CHILD, prefix.address().slot(level * STRIDE), at) {
+                Ok(above) => at = above,
+                Err(error) => {
+                    self.remove_root(at);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(at)
+    }
+
+    /// A node with one entry.
+    fn single(&mut self, count: u32, key: u32, value: u32) -> Result<u32, FibError> {
+        let at = self.allocate(lead(1) + 1)?;
+        self.words[at as usize] = count | key << (8 * FIRST_KEY);
+        self.words[(at + lead(1)) as usize] = value;
+        Ok(at)
+    }
+
+    /// Gives a node an entry more, at `index`, and says where the node is now.
+    fn grow(&mut self, node: Node, index: u32, count: u32, key: u32, value: u32) -> Result<u32, FibError> {
+        let (old, entries) = (node.block(), node.entries());
+        let len = lead(entries + 1) + entries + 1;
+        let moves = len.next_power_of_two() != old.len.next_power_of_two();
+        let at = if moves { self.allocate(len)? } else { node.at };
+        // The upper ones first: the lower ones may go where they are.
+        let (from, to) = (node.values() as usize, (at + lead(entries + 1)) as usize);
+        let (index, entries) = (index as usize, entries as usize);
+        self.words.copy_within(from + index..from + entries, to + index + 1);
+        self.words.copy_within(from..from + index, to);
+        self.words[to + index] = value;
+        let (first, keys) = (at as usize, to - at as usize);
+        if moves {
+            self.words.copy_within(node.at as usize..from, first);
+            self.units.free(old);
+        }
+        let byte = index + FIRST_KEY as usize;
+        let keys = &mut self.words[first..first + keys];
+        for word in (byte / 4 + 1..keys.len()).rev() {
+            keys[word] = keys[word] << 8 | keys[word - 1] >> 24;
+        }
+        let (word, shift) = (byte / 4, byte % 4 * 8);
+        let below = (1 << shift) - 1;
+        keys[word] = keys[word] & below | key << shift | (keys[word] & !below) << 8;
+        keys[0] += count;
+        Ok(at)
+    }
+
+    /// Takes an entry from a node, which stays where it is.
+    fn shrink(&mut self, node: Node, index: u32, count: u32) {
+        let (old, entries) = (node.block(), node.entries());
+        let (first, from) = (node.at as usize, node.values() as usize);
+        let byte = (index + FIRST_KEY) as usize;
+        let keys = &mut self.words[first..from];
+        let (word, shift) = (byte / 4, byte % 4 * 8);
+        let below = (1 << shift) - 1;
+        keys[word] = keys[word] & below | (keys[word] >> 8) & !below;
+        for word in word + 1..keys.len() {
+            keys[word - 1] |= keys[word] << 24;
+            keys[word] >>= 8;
+        }
+        keys[0] -= count;
+        // The lower ones first: the upper ones may go where they are.
+        let to = (node.at + lead(entries - 1)) as usize;
+        let (index, entries) = (index as usize, entries as usize);
+        self.words.copy_within(from..from + index, to);
+        self.words.copy_within(from + index + 1..from + entries, to + index);
+        self.units.trim(old, self.node(node.at).block().len);
+    }
+
+    fn relink(&mut self, root: &mut u32, link: Option<u32>, at: u32) {
+        match link {
+            Some(word) => self.words[word as usize] = at,
+            None => *root = at,
         }
     }
 
-    fn add_child(&mut self, at: u32, slot: u32) -> Result<u32, FibError> {
-        let node = self.nodes[at as usize];
-        let first = self.grow_children(&node)?;
-        let child = first + rank(node.children, slot);
-        let end = (first + node.children.count_ones()) as usize;
-        self.nodes.copy_within(child as usize..end, child as usize + 1);
-        self.nodes[child as usize] = RibNode::default();
-        let node = &mut self.nodes[at as usize];
-        node.children |= 1 << slot;
-        node.first_child = first;
-        Ok(child)
-    }
-
-    /// Makes room for one more child behind a node's children, which may move, and returns where they begin.
-    fn grow_children(&mut self, node: &RibNode) -> Result<u32, FibError> {
-        let block = node.children_block();
-        if block.len > 0 && Buddy::extend(block) {
-            return Ok(block.start);
+    fn allocate(&mut self, len: u32) -> Result<u32, FibError> {
+        let block = self.units.allocate(len).ok_or(FibError::Full { what: "routes" })?;
+        let end = self.units.touched() as usize;
+        if self.words.len() < end {
+            self.words.resize(end, 0);
         }
-        let new = self.allocate_nodes(block.len + 1)?;
-        self.nodes.copy_within(block.range(), new.start as usize);
-        self.free_children(node);
-        Ok(new.start)
+        Ok(block.start)
     }
-
-    /// As [`grow_children`](Self::grow_children), of a node's values.
-    fn grow_values(&mut self, node: &RibNode) -> Result<u32, FibError> {
-        let block = node.values_block();
-        if block.len > 0 && Buddy::extend(block) {
-            return Ok(block.start);
-        }
-        let new = self.allocate_values(block.len + 1)?;
-        self.values.copy_within(block.range(), new.start as usize);
-        self.free_values(node);
-        Ok(new.start)
-    }
-
-    fn allocate_nodes(&mut self, len: u32) -> Result<Block, FibError> {
-        let block = self.node_units.allocate(len).ok_or(FibError::Full { what: "routes" })?;
-        let end = self.node_units.touched() as usize;
-        if self.nodes.len() < end {
-            self.nodes.resize(end, RibNode::default());
-        }
-        if len == 1 {
-            self.nodes[block.start as usize] = RibNode::default();
-        }
-        Ok(block)
-    }
-
-    fn allocate_values(&mut self, len: u32) -> Result<Block, FibError> {
-        let block = self.value_units.allocate(len).ok_or(FibError::Full { what: "routes" })?;
-        let end = self.value_units.touched() as usize;
-        if self.values.len() < end {
-            self.values.resize(end, 0);
-        }
-        Ok(block)
-    }
-
-    fn free_children(&mut self, node: &RibNode) {
-        if node.children != 0 {
-            self.node_units.free(node.children_block());
-        }
-    }
-
-    fn free_values(&mut self, node: &RibNode) {
-        if node.prefixes != 0 {
-            self.value_units.free(node.values_block());
-        }
-    }
-}
-
-fn bytes(nodes: u32, values: u32) -> usize {
-    nodes as usize * size_of::<RibNode>() + values as usize * size_of::<u32>()
 }
 
 /// See [`Rib::iter`].
 pub(super) struct Iter<'a, K> {
     rib: &'a Rib,
     path: Vec<Frame<K>>,
+    /// What comes after it is wanted.
+    after: Option<Prefix<K>>,
 }
 
 struct Frame<K> {
-    at: u32,
+    node: Node,
     address: K,
-    /// `slot * 8 + step`: steps 1 to 6 are the prefixes of that many bits that begin at the slot, step 7 is its child.
-    cursor: u32,
+    /// By heap number.
+    prefixes: u128,
+    children: u64,
+    /// Where something begins that is yet to come.
+    slots: u64,
+    /// In the first of these: 1 to 6 are the prefixes of that many bits that begin there, 7 is its child.
+    step: u32,
+}
+
+impl<K: Key> Frame<K> {
+    fn new(rib: &Rib, at: u32, address: K) -> Self {
+        let node = rib.node(at);
+        let children = rib.children(at);
+        let heaps = || (0..node.prefixes).map(|index| rib.key(node, index));
+        let starts =
+            heaps().fold(children, |slots, heap| slots | slots_of(heap) & slots_of(heap).wrapping_neg());
+        let prefixes = heaps().fold(0, |set, heap| set | 1 << heap);
+        Self { node, address, prefixes, children, slots: starts, step: 0 }
+    }
 }
 
 impl<K: Key> Iterator for Iter<'_, K> {
@@ -388,31 +465,34 @@ impl<K: Key> Iterator for Iter<'_, K> {
             #[expect(clippy::cast_possible_truncation, reason = "a path has at most 22 nodes")]
             let offset = (self.path.len() as u32).checked_sub(1)? * STRIDE;
             let frame = self.path.last_mut()?;
-            let node = &self.rib.nodes[frame.at as usize];
-            let (slot, step) = (frame.cursor / 8, frame.cursor % 8);
-            if slot == 64 {
+            if frame.slots == 0 {
                 self.path.pop();
                 continue;
             }
-            frame.cursor += 1;
-            match step {
-                0 => {}
-                7 => {
-                    if let Some(at) = node.child(slot) {
-                        let address = frame.address.with_slot(offset, slot);
-                        self.path.push(Frame { at, address, cursor: 0 });
-                    }
+            let slot = frame.slots.trailing_zeros();
+            frame.step += 1;
+            let bits = frame.step;
+            if bits > STRIDE {
+                frame.slots &= frame.slots - 1;
+                frame.step = 0;
+                if frame.children >> slot & 1 == 1 {
+                    let index = frame.node.prefixes + rank(frame.children, slot);
+                    let (at, address) =
+                        (self.rib.value(frame.node, index), frame.address.with_slot(offset, slot));
+                    self.path.push(Frame::new(self.rib, at, address));
                 }
-                bits => {
-                    let free = STRIDE - bits;
-                    let heap = 1 << bits | slot >> free;
-                    if slot.trailing_zeros() >= free && node.prefixes >> heap & 1 == 1 {
-                        #[expect(clippy::cast_possible_truncation, reason = "a key has at most 128 bits")]
-                        let prefix =
-                            Prefix::containing(frame.address.with_slot(offset, slot), (offset + bits) as u8);
-                        return Some((prefix, NextHopIndex(self.rib.values[node.value_at(heap) as usize])));
-                    }
+                continue;
+            }
+            let free = STRIDE - bits;
+            let heap = 1 << bits | slot >> free;
+            if slot.trailing_zeros() >= free && frame.prefixes >> heap & 1 == 1 {
+                #[expect(clippy::cast_possible_truncation, reason = "a key has at most 128 bits")]
+                let prefix = Prefix::containing(frame.address.with_slot(offset, slot), (offset + bits) as u8);
+                if self.after.is_some_and(|after| prefix <= after) {
+                    continue;
                 }
+                let index = (frame.prefixes & ((1 << heap) - 1)).count_ones();
+                return Some((prefix, NextHopIndex(self.rib.value(frame.node, index))));
             }
         }
     }

@@ -94,6 +94,11 @@ fn check<K: TestKey>(
     assert_eq!(fib.len(table), routes.len());
     let listed: Vec<_> = fib.iter(table).map(|(prefix, next_hop)| (prefix, next_hop.index())).collect();
     assert_eq!(listed, routes.iter().map(|(&prefix, &next_hop)| (prefix, next_hop)).collect::<Vec<_>>());
+    for after in probes.iter().map(|&key| Prefix::containing(key, 24)).chain(routes.keys().copied()) {
+        let next = fib.iter_after(table, Some(after)).next().map(|(prefix, _)| prefix);
+        let expected = routes.keys().find(|&&prefix| prefix > after);
+        assert_eq!(next.as_ref(), expected, "after {after}");
+    }
     let borders = routes.keys().flat_map(|&prefix| [prefix.address(), K::last_of(prefix)]);
     let keys: Vec<K> = borders.chain(probes.iter().copied()).collect();
     let mut out = vec![next_hop(99); keys.len()];

@@ -140,11 +140,10 @@ impl Trie<'_> {
 
     /// The slots of node `at` that resolve to one of its `prefixes`, or did so before it was removed.
     fn affected<K: Key>(&self, at: u32, prefixes: &[Prefix<K>]) -> u64 {
-        let node = self.rib.node(at);
         prefixes.iter().fold(0, |affected, &prefix| {
             let (_, heap) = place(prefix);
             let bits = heap.ilog2();
-            let covered = if bits == STRIDE { 0 } else { node.covered(bits) };
+            let covered = if bits == STRIDE { 0 } else { self.rib.covered(at, bits) };
             affected | slots_of(heap) & !covered
         })
     }
@@ -189,7 +188,7 @@ impl Trie<'_> {
             match self.rib.child(at, slot) {
                 Some(child) if below == 0 => self.paint_node(child, next_hop, first)?,
                 Some(child) => {
-                    let affected = !self.rib.node(child).covered(0);
+                    let affected = !self.rib.covered(child, 0);
                     self.paint(child, next_hop, first, below, affected)?;
                 }
                 None => {
@@ -205,7 +204,7 @@ impl Trie<'_> {
 
     /// Gives the node below the direct table's entry `word` something else to inherit.
     fn paint_node(&mut self, at: u32, inherited: NextHopIndex, word: u32) -> Result<(), FibError> {
-        let uncovered = !self.rib.node(at).covered(0);
+        let uncovered = !self.rib.covered(at, 0);
         let entry = self.arena.word(word);
         if !entry.is_node() {
             let value = self.build(at, inherited)?;
@@ -235,7 +234,7 @@ impl Trie<'_> {
         affected: u64,
     ) -> Result<NodeValue, FibError> {
         let slots = self.rib.slots(at, inherited);
-        let vector = self.rib.node(at).children();
+        let vector = self.rib.children(at);
         let (leafvec, leaves) = self.refresh_leaves(old, &slots, vector)?;
         if vector == old.vector && affected & vector == 0 {
             return Ok(NodeValue { leafvec, leaves, ..old });
@@ -295,7 +294,7 @@ impl Trie<'_> {
         inherited: NextHopIndex,
     ) -> Result<NodeValue, FibError> {
         let Some(at) = self.rib.child(parent, slot) else { return Ok(old) };
-        match !self.rib.node(at).covered(0) {
+        match !self.rib.covered(at, 0) {
             0 => Ok(old),
             uncovered => self.refresh(old, at, inherited, uncovered),
         }

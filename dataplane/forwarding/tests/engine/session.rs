@@ -1,6 +1,6 @@
 //! Sessions: what is stated in them, in whatever order, and what is left when they end.
 
-use forwarding::{Buffer, Control, Packet, Path, Reason, Swept, Verdict, VrfId, WeightedPath};
+use forwarding::{Buffer, Control, Packet, Path, Reason, Route, Sweep, Swept, Verdict, VrfId, WeightedPath};
 use ipnet::IpNet;
 use proptest::prelude::*;
 
@@ -70,6 +70,99 @@ fn a_removed_group_serves_its_routes_and_its_identifier_is_free() {
     assert_eq!(lab.send(up0, &bytes).0, Verdict::Drop(Reason::Blackhole));
     lab.control.group_set(500, &path("203.0.113.1")).unwrap();
     assert_eq!(lab.send(up0, &bytes).0, Verdict::Transmit(up0), "restated, its routes follow");
+}
+
+/// Routes of both families to some places, with groups of which some do not exist.
+fn statements() -> impl Strategy<Value = Vec<(u32, bool, u32, u32, u32)>> {
+    let statement = (
+        0..4_u32,
+        any::<bool>(),
+        prop::sample::select(vec![0, 0x0a02_0000, 0xc000_0202, 0x0a02_0100]),
+        0..34_u32,
+    );
+    prop::collection::vec(
+        (statement, 0..6_u32)
+            .prop_map(|((vrf, v6, address, length), group)| (vrf, v6, address, length, group)),
+        0..60,
+    )
+}
+
+proptest! {
+    /// Routes stated together are what they are when stated one by one, refusals too, and hold on to the same groups.
+    #[test]
+    fn routes_stated_together_are_as_those_stated_one_by_one(batches in prop::collection::vec(statements(), 1..6)) {
+        let (mut one, mut many) = (Lab::new(), Lab::new());
+        for batch in &batches {
+            let wide = |address: u32| u128::from(address) << 96;
+            let mut refused = Vec::new();
+            for &(vrf, v6, address, length, group) in batch {
+                let vrf = VrfId(vrf);
+                let result = match v6 {
+                    true => one.control.route6(vrf, wide(address), length, group),
+                    false => one.control.route4(vrf, address, length, group),
+                };
+                refused.extend(result.err().map(|error| (v6, error.to_string())));
+            }
+            let of = |v6: bool| batch.iter().filter(move |statement| statement.1 == v6);
+            let mut together = Vec::new();
+            let routes = of(false).map(|&(vrf, _, address, length, group)| Route { vrf: VrfId(vrf), address, length, group });
+            many.control.routes4(routes, |_, error| together.push((false, error.to_string())));
+            let routes = of(true)
+                .map(|&(vrf, _, address, length, group)| Route { vrf: VrfId(vrf), address: wide(address), length, group });
+            many.control.routes6(routes, |_, error| together.push((true, error.to_string())));
+            refused.sort();
+            together.sort();
+            prop_assert_eq!(refused, together);
+            prop_assert_eq!(listing(&one.control), listing(&many.control));
+            let bytes = frame(one.ports[2].mac, mac(0x77), &Ip::new("10.1.0.9", "10.2.0.1"));
+            let red0 = one.ports[2].id;
+            prop_assert_eq!(one.send(red0, &bytes), many.send(red0, &bytes));
+        }
+        for lab in [&mut one, &mut many] {
+            lab.control.session_begin();
+        }
+        prop_assert_eq!(one.control.session_sweep(), many.control.session_sweep());
+        prop_assert!(listing(&many.control).is_empty());
+    }
+}
+
+#[test]
+fn a_sweep_in_parts_takes_what_is_stale_and_spares_what_is_stated_meanwhile() {
+    let mut lab = Lab::new();
+    let vrf = lab.tenants[0].vrf;
+    let old = |group| {
+        (0..20_000_u32).map(move |i| Route { vrf, address: 0x1400_0000 + (i << 8), length: 24, group })
+    };
+    let nobody = |_: Route<u32>, error: forwarding::Error| panic!("{error}");
+    lab.control.routes4(old(1), nobody);
+    lab.control.routes6(
+        (0..20_000_u128).map(|i| Route { vrf, address: 0x2001 << 112 | i << 80, length: 48, group: 1 }),
+        |_, error| panic!("{error}"),
+    );
+    lab.control.session_begin();
+    lab.state();
+    // Half of them before, and later, when the first are gone already, all of the upper half.
+    lab.control.routes4(old(1).step_by(2), nobody);
+    let kept = lab.control.route_counts(vrf).unwrap();
+    let mut sweep = Sweep::default();
+    let mut parts = 0;
+    let swept = loop {
+        if let Some(swept) = lab.control.session_sweep_part(&mut sweep) {
+            break swept;
+        }
+        parts += 1;
+        if parts == 4 {
+            lab.control.routes4(old(1).skip(19_000), nobody);
+        }
+    };
+    assert!(parts > 4, "{parts} parts");
+    assert_eq!(
+        kept.0 - lab.control.route_counts(vrf).unwrap().0,
+        usize::try_from(swept.routes).unwrap() - 20_000
+    );
+    let (v4, v6) = lab.control.route_counts(vrf).unwrap();
+    assert!((10_500..11_000).contains(&v4), "{v4}");
+    assert!(v6 < 100, "{v6}");
 }
 
 /// One statement of a client.
