@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use dpdk::{Mbuf, RxQueue, TxQueue};
+use dpdk::{Mbuf, Mempool, RxQueue, TxQueue};
 use forwarding::PortId;
 
 use super::taps::TapQueue;
@@ -31,7 +31,7 @@ pub enum Sending {
     Own(TxQueue),
     /// Through the worker that has one: the device has fewer queues than there are workers.
     Through(FrameSender),
-    /// Into a TAP. Every worker writes by itself: the kernel takes frames on any thread, each on its own, so handing them to
+    /// Into a TAP, which has a [`Header::Virtio`](crate::host::Header). Every worker writes by itself: the kernel takes frames on any thread, each on its own, so handing them to
     /// one worker would only cost a queue and a wake-up. A flow stays in order, for it stays with one worker.
     Tap(Arc<Tap>),
 }
@@ -53,6 +53,7 @@ pub(crate) enum Change {
         name: String,
         rx: Vec<Receiving>,
         sending: Sending,
+        pool: Option<Mempool>,
     },
     /// Gives the queues back by dropping them, then answers.
     Detach {
@@ -95,7 +96,7 @@ impl WorkerHandle {
         Ok(())
     }
 
-    /// Gives it a port: what to receive from, and a way to send.
+    /// Gives it a port: what to receive from, and a way to send. Large frames are lost there.
     ///
     /// # Errors
     /// When the worker has ended.
@@ -106,7 +107,23 @@ impl WorkerHandle {
         rx: Vec<Receiving>,
         sending: Sending,
     ) -> Result<(), Error> {
-        self.change(Change::Attach { port, name: name.into(), rx, sending })
+        self.change(Change::Attach { port, name: name.into(), rx, sending, pool: None })
+    }
+
+    /// The same, for a port where large frames may come or go: what they are cut into goes into buffers of `pool`, which
+    /// take the longest frame of the port's MTU.
+    ///
+    /// # Errors
+    /// When the worker has ended.
+    pub fn attach_with_pool(
+        &self,
+        port: PortId,
+        name: impl Into<String>,
+        rx: Vec<Receiving>,
+        sending: Sending,
+        pool: Mempool,
+    ) -> Result<(), Error> {
+        self.change(Change::Attach { port, name: name.into(), rx, sending, pool: Some(pool) })
     }
 
     /// A way to send frames through it.

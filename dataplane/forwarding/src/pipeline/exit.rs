@@ -63,13 +63,15 @@ impl Exit {
     }
 }
 
-/// By which way a packet leaves. `destination` is its own, of either family.
+/// By which way a packet leaves. `destination` is its own, of either family; `segment` is asked of one that is too big, for
+/// the length of what it is to be cut into.
 #[inline(always)]
 pub(super) fn leave(
     tables: &Tables,
     path: PathKind,
     destination: impl Fn() -> u128,
     ip: Ip,
+    segment: impl Fn() -> Option<usize>,
 ) -> Result<Exit, Reason> {
     match path {
         PathKind::Local => return Err(Reason::Local),
@@ -92,7 +94,8 @@ pub(super) fn leave(
     if own.is_none() {
         return Err(Reason::NoPort);
     }
-    if usize::from(ip.length) + overhead > usize::from(own.number()) {
+    let is_too_big = |length: usize| length + overhead > usize::from(own.number());
+    if is_too_big(ip.length.into()) && segment().is_none_or(is_too_big) {
         return Err(Reason::TooBig);
     }
     let bridge = record.svi_of().map_or(0, |bridge| bridge + 1);

@@ -1,0 +1,144 @@
+//! What a worker sends by: frames wait until the end of a round and leave in bursts.
+
+use std::io::IoSlice;
+
+use dpdk::{Burst, Mbuf, Mempool};
+use forwarding::{Coalescer, PortId, Reason, VirtioHeader};
+
+use super::inbox::Sending;
+use super::large;
+use crate::host::Tap;
+
+/// Packets sent at once.
+const TX_BURST: usize = 64;
+
+/// A port of a worker.
+pub(super) struct PortSlot {
+    port: PortId,
+    sending: Sending,
+    /// For what large frames are cut into.
+    pool: Option<Mempool>,
+    waiting: Burst<TX_BURST>,
+    /// Of what waits.
+    bytes: u64,
+    /// It is among those that have frames waiting.
+    pub(super) touched: bool,
+}
+
+/// What sending takes besides a port.
+pub(super) struct Sender<'a> {
+    pub(super) engine: &'a forwarding::Worker,
+    pub(super) coalescer: &'a mut Coalescer,
+}
+
+impl PortSlot {
+    pub(super) fn new(port: PortId, sending: Sending, pool: Option<Mempool>) -> Self {
+        Self { port, sending, pool, waiting: Burst::new(), bytes: 0, touched: false }
+    }
+
+    /// Where what large frames are cut into comes from.
+    pub(super) fn pool(&self) -> Option<&Mempool> {
+        self.pool.as_ref()
+    }
+
+    /// Puts a frame with those that wait.
+    #[inline]
+    pub(super) fn queue(&mut self, packet: Mbuf, sender: &mut Sender<'_>) {
+        if packet.note().is_some() && !matches!(self.sending, Sending::Tap(_)) {
+            return self.queue_finished(packet, sender);
+        }
+        if self.waiting.is_full() {
+            self.send(sender);
+        }
+        // There is room: sending empties it.
+        let bytes = packet.len() as u64;
+        if self.waiting.push(packet).is_ok() {
+            self.bytes += bytes;
+        }
+    }
+
+    /// The same for one that the port cannot take as it is.
+    #[cold]
+    fn queue_finished(&mut self, packet: Mbuf, sender: &mut Sender<'_>) {
+        let pool = self.pool.take();
+        let lost = large::finish(packet, pool.as_ref(), |packet| self.queue(packet, sender));
+        self.pool = pool;
+        if lost > 0 {
+            sender.engine.count_dropped(self.port, Reason::NoBuffer, lost);
+        }
+    }
+
+    /// Sends what waits. What the device has no room for is dropped and counted: waiting would stall the other ports.
+    pub(super) fn send(&mut self, sender: &mut Sender<'_>) {
+        let engine = sender.engine;
+        let all = self.waiting.len();
+        let bytes = std::mem::take(&mut self.bytes);
+        let refused = match &mut self.sending {
+            Sending::Own(queue) => {
+                let sent = queue.send(&mut self.waiting);
+                let left: u64 = self.waiting.iter().map(|frame| frame.len() as u64).sum();
+                engine.count_transmitted(self.port, sent as u64, bytes - left);
+                self.waiting.clear();
+                all - sent
+            }
+            Sending::Through(worker) => {
+                let refused =
+                    self.waiting.drain().filter_map(|frame| (!worker.send(self.port, frame)).then_some(()));
+                let refused = refused.count();
+                worker.flush();
+                refused
+            }
+            Sending::Tap(tap) => {
+                let (sent, sent_bytes) = write(tap, &self.waiting, sender.coalescer);
+                engine.count_transmitted(self.port, sent as u64, sent_bytes);
+                self.waiting.clear();
+                all - sent
+            }
+        };
+        if refused > 0 {
+            engine.count_dropped(self.port, Reason::TxFull, refused as u64);
+        }
+    }
+}
+
+/// Writes frames into a TAP, those of one TCP flow as one. How many it took, and their bytes; it refuses while the
+/// kernel's end is down.
+fn write(tap: &Tap, frames: &[Mbuf], coalescer: &mut Coalescer) -> (usize, u64) {
+    // A burst's length.
+    let count = u16::try_from(frames.len()).unwrap_or(u16::MAX);
+    coalescer.sort(count, |number| frames.get(number).filter(|frame| frame.note().is_none()).map(Mbuf::data));
+    let (mut sent, mut bytes) = (0, 0);
+    for run in coalescer.runs() {
+        let written = if run.count() == 1 {
+            frames.get(run.first()).is_some_and(|frame| {
+                let header = VirtioHeader::write(large::offload(frame), frame.data());
+                tap.write_large(&[IoSlice::new(&header.0), IoSlice::new(frame.data())]).is_ok()
+            })
+        } else {
+            write_run(tap, frames, coalescer, run)
+        };
+        if written {
+            sent += run.count();
+            let members = coalescer.members(run).filter_map(|number| frames.get(number));
+            bytes += members.map(|frame| frame.len() as u64).sum::<u64>();
+        }
+    }
+    (sent, bytes)
+}
+
+/// Writes a run of several as one frame, from where they are.
+fn write_run(tap: &Tap, frames: &[Mbuf], coalescer: &Coalescer, run: &forwarding::Run) -> bool {
+    let frame = |number: usize| frames.get(number).map(Mbuf::data).unwrap_or_default();
+    let last = coalescer.members(run).last().unwrap_or_default();
+    let Some(head) = Coalescer::head(run, frame(run.first()), frame(last)) else { return false };
+    let mut parts = [IoSlice::new(&[]); TX_BURST + 2];
+    let payloads =
+        coalescer.members(run).map(|number| IoSlice::new(coalescer.payload(run, number, frame(number))));
+    let all = [IoSlice::new(&head.virtio.0), IoSlice::new(head.bytes())].into_iter().chain(payloads);
+    let mut count = 0;
+    for (part, slice) in parts.iter_mut().zip(all) {
+        *part = slice;
+        count += 1;
+    }
+    tap.write_large(parts.get(..count).unwrap_or_default()).is_ok()
+}
