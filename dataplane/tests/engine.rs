@@ -112,6 +112,8 @@ async fn routes_between_interfaces() {
     rig.apply_well(v1::TopologySpec { ports: vec![netdev("pb", "wb", "")], ..Default::default() }).await;
     let addresses = rig.run("host", "ip addr show dev wa");
     assert!(addresses.contains("10.1.0.1/24") && addresses.contains("2001:db8:1::1/64"), "{addresses}");
+    let settings = rig.run("host", "ip -d link show dev wa");
+    assert!(settings.contains("gso_max_size 65536"), "as it was: {settings}");
     assert!(!rig.run("router", "ip -o link").contains(" pa:"), "the shadow goes with its port");
 }
 

@@ -52,7 +52,7 @@ pub use control::{
 };
 pub use counters::{BridgeCounters, PortCounters, VrfCounters};
 pub use error::Error;
-pub use offload::{BadOffload, Coalescer, Head, Offload, Run, Segments, VirtioHeader};
+pub use offload::{BadOffload, Coalescer, Head, Offload, Run, Segments, Train, VirtioHeader};
 pub use packet::{Buffer, Packet};
 pub use pipeline::{MAX_BURST, Worker};
 pub use reason::{Class, Kind, Reason, Verdict};

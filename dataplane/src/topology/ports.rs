@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use dpdk::{Device as DpdkDevice, Eal, Mbuf, Memif, Mempool, MempoolConfig, PortConfig};
+use dpdk::{Device as DpdkDevice, Eal, Mbuf, Memif, Mempool, MempoolConfig, PacketSocket, PortConfig};
 use forwarding::PortId;
 use ipnet::IpNet;
 use tokio::runtime::Handle;
@@ -21,7 +21,7 @@ use super::spec::{Device, MAX_MTU, Port};
 use crate::error::Error;
 use crate::host::{Adopter, Header, Link, LinkSettings, Links, Netns, Tap};
 use crate::slowpath::{Shadow, SlowPath};
-use crate::worker::{Change, PortCount, WorkerHandle};
+use crate::worker::{Change, Cutting, LEAST_TRAIN, PortCount, WorkerHandle};
 
 /// Marks shadow TAPs, and host ends of TAPs, as ours in their alias.
 const SHADOW_MARK: &str = "openpe-shadow";
@@ -83,6 +83,7 @@ pub struct ReadyPort {
     backend: Backend,
     queues: Queues,
     link: dpdk::Link,
+    cutting: Cutting,
     pool: Mempool,
     shadow: Arc<Tap>,
     device: Device,
@@ -177,6 +178,7 @@ impl Ports {
                 let netns = self.ports_netns.clone();
                 let mut ready = self.start(wanted, device, mtu, own, &netns)?;
                 ready.adopted = adopted.addresses;
+                ready.cutting.socket = self.socket(interface)?;
                 // Multicast of protocols the interface never joined (IS-IS, ND): the kernel there has no addresses.
                 if let Some(Err(error)) = ready.backend.dpdk().map(|port| port.set_promiscuous(true)) {
                     warn!(port = name, %error, "multicast may be missed");
@@ -296,6 +298,28 @@ impl Ports {
         self.ready(wanted, Backend::Tap(tap), queues, pool, (self.router_mac(wanted), mtu, room))
     }
 
+    /// A socket by which the kernel cuts large frames for an adopted interface, one that cuts them in front of the device:
+    /// who reads a veth's other end as we do would not understand whole ones.
+    fn socket(&self, interface: &str) -> Result<Option<Arc<PacketSocket>>, Error> {
+        let opened = || -> Result<PacketSocket, Error> {
+            let link = self
+                .ports
+                .find(interface)?
+                .ok_or_else(|| Error::NoInterface { interface: interface.to_owned() })?;
+            let least = u32::try_from(LEAST_TRAIN).ok();
+            let settings = LinkSettings { gso_max_size: least, ..LinkSettings::default() };
+            self.ports.configure(&link, &settings)?;
+            Ok(PacketSocket::open(interface)?)
+        };
+        match self.ports_netns.run(opened)? {
+            Ok(socket) => Ok(Some(Arc::new(socket))),
+            Err(error) => {
+                warn!(interface, %error, "large frames are cut one by one");
+                Ok(None)
+            }
+        }
+    }
+
     /// Buffers for what the kernel leaves to us to segment, if it is to: without memory, or on a kernel that cannot, it
     /// segments itself.
     fn large(&mut self, tap: &Tap) -> Option<Mempool> {
@@ -346,6 +370,7 @@ impl Ports {
             backend,
             queues,
             link,
+            cutting: Cutting { pool: Some(pool.clone()), socket: None },
             pool,
             shadow: Arc::new(shadow),
             device: wanted.device.clone(),
@@ -385,7 +410,7 @@ impl Ports {
             self.workers.get(first).map(WorkerHandle::frames).ok_or(Error::Worker { worker: first })?;
         let (shares, polled_by) = ready.queues.deal(self.workers.len(), first, &owner);
         for (worker, share) in self.workers.iter().zip(shares) {
-            worker.attach_with_pool(id, name, share.rx, share.sending, ready.pool.clone())?;
+            worker.attach_cutting(id, name, share.rx, share.sending, ready.cutting.clone())?;
         }
         self.slow_path.attach(Shadow {
             port: id,

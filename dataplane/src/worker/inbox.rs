@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use dpdk::{Mbuf, Mempool, RxQueue, TxQueue};
+use dpdk::{Mbuf, Mempool, PacketSocket, RxQueue, TxQueue};
 use forwarding::PortId;
 
 use super::taps::TapQueue;
@@ -36,6 +36,15 @@ pub enum Sending {
     Tap(Arc<Tap>),
 }
 
+/// What large frames take where the port itself does not.
+#[derive(Clone, Debug, Default)]
+pub struct Cutting {
+    /// Buffers for what they are cut into, which take the longest frame of the port's MTU.
+    pub pool: Option<Mempool>,
+    /// Who has the kernel cut those that leave in a tunnel.
+    pub socket: Option<Arc<PacketSocket>>,
+}
+
 /// A port's counters that the forwarding engine does not keep.
 #[derive(Debug, Default)]
 pub struct PortCount {
@@ -53,7 +62,7 @@ pub(crate) enum Change {
         name: String,
         rx: Vec<Receiving>,
         sending: Sending,
-        pool: Option<Mempool>,
+        cutting: Cutting,
     },
     /// Gives the queues back by dropping them, then answers.
     Detach {
@@ -107,23 +116,22 @@ impl WorkerHandle {
         rx: Vec<Receiving>,
         sending: Sending,
     ) -> Result<(), Error> {
-        self.change(Change::Attach { port, name: name.into(), rx, sending, pool: None })
+        self.change(Change::Attach { port, name: name.into(), rx, sending, cutting: Cutting::default() })
     }
 
-    /// The same, for a port where large frames may come or go: what they are cut into goes into buffers of `pool`, which
-    /// take the longest frame of the port's MTU.
+    /// The same, for a port where large frames may come or go.
     ///
     /// # Errors
     /// When the worker has ended.
-    pub fn attach_with_pool(
+    pub fn attach_cutting(
         &self,
         port: PortId,
         name: impl Into<String>,
         rx: Vec<Receiving>,
         sending: Sending,
-        pool: Mempool,
+        cutting: Cutting,
     ) -> Result<(), Error> {
-        self.change(Change::Attach { port, name: name.into(), rx, sending, pool: Some(pool) })
+        self.change(Change::Attach { port, name: name.into(), rx, sending, cutting })
     }
 
     /// A way to send frames through it.

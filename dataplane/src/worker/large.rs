@@ -16,8 +16,13 @@ pub(super) fn leave(packet: &mut Mbuf, offload: Option<Offload>) {
 }
 
 /// Does what is left to do for a packet: `each` gets the ordinary ones that it stands for, in buffers of `pool` unless it
-/// is one and complete already. How many were lost for want of buffers.
-pub(super) fn finish(mut packet: Mbuf, pool: Option<&Mempool>, mut each: impl FnMut(Mbuf)) -> u64 {
+/// is one and complete already. The first `from` of a large one are left out. How many were lost for want of buffers.
+pub(super) fn finish(
+    mut packet: Mbuf,
+    pool: Option<&Mempool>,
+    from: usize,
+    mut each: impl FnMut(Mbuf),
+) -> u64 {
     let offload = offload(&packet);
     packet.set_note(None);
     let Some(offload) = offload else {
@@ -37,7 +42,7 @@ pub(super) fn finish(mut packet: Mbuf, pool: Option<&Mempool>, mut each: impl Fn
     }
     let Some(segments) = Segments::new(packet.data(), offload) else { return 1 };
     let mut lost = 0;
-    for index in 0..segments.count() {
+    for index in from..segments.count() {
         let write = |out: &mut [u8]| segments.write(index, out);
         match pool.and_then(|pool| copy(pool, segments.length(index), write)) {
             Some(segment) => each(segment),

@@ -24,8 +24,9 @@ use tracing::{debug, error, warn};
 use self::frame::Frame;
 use self::idle::Sleeper;
 pub(crate) use self::inbox::Change;
-pub use self::inbox::{FrameSender, PortCount, Receiving, Sending, WorkerHandle};
+pub use self::inbox::{Cutting, FrameSender, PortCount, Receiving, Sending, WorkerHandle};
 use self::inbox::{Inbox, inbox};
+pub use self::port::LEAST_TRAIN;
 use self::port::{PortSlot, Sender};
 pub use self::taps::TapQueue;
 use self::taps::Taps;
@@ -101,6 +102,7 @@ pub fn spawn(
         copies: Vec::new(),
         cut: Vec::new(),
         coalescer: Coalescer::default(),
+        train: Vec::new(),
         learner: learning.waker(),
         tracer: tracer.clone(),
         clock: Clock::new(),
@@ -164,6 +166,8 @@ struct Worker {
     /// What a large frame was cut into.
     cut: Vec<Mbuf>,
     coalescer: Coalescer,
+    /// Packets that leave together.
+    train: Vec<u8>,
     /// Who looks at what the engine reports.
     learner: Waker,
     /// Whether somebody wants to see packets.
@@ -270,7 +274,8 @@ impl Worker {
                 if packet.note().is_some() {
                     // As it would have come from a host that does it all itself: policed as so many, too.
                     let pool = pool_of(&self.ports, port);
-                    let lost = large::finish(packet, pool, |packet| self.slow_path.send(class, port, packet));
+                    let lost =
+                        large::finish(packet, pool, 0, |packet| self.slow_path.send(class, port, packet));
                     self.engine.count_dropped(port, Reason::NoBuffer, lost);
                 } else {
                     self.slow_path.send(class, port, packet);
@@ -292,7 +297,7 @@ impl Worker {
             return false;
         }
         let mut cut = std::mem::take(&mut self.cut);
-        let lost = large::finish(packet, pool_of(&self.ports, port), |packet| cut.push(packet));
+        let lost = large::finish(packet, pool_of(&self.ports, port), 0, |packet| cut.push(packet));
         self.engine.count_dropped(port, Reason::NoBuffer, lost);
         let mut handed_over = false;
         for (index, packet) in cut.drain(..).enumerate() {
@@ -327,7 +332,10 @@ impl Worker {
     fn queue(&mut self, port: PortId, packet: Mbuf) {
         // A port that was just removed: the engine's verdict is older.
         let Some(Some(slot)) = self.ports.get_mut(usize::from(port.0)) else { return };
-        slot.queue(packet, &mut Sender { engine: &self.engine, coalescer: &mut self.coalescer });
+        slot.queue(
+            packet,
+            &mut Sender { engine: &self.engine, coalescer: &mut self.coalescer, train: &mut self.train },
+        );
         if !slot.touched {
             slot.touched = true;
             self.touched.push(port);
@@ -335,7 +343,8 @@ impl Worker {
     }
 
     fn flush(&mut self) {
-        let mut sender = Sender { engine: &self.engine, coalescer: &mut self.coalescer };
+        let mut sender =
+            Sender { engine: &self.engine, coalescer: &mut self.coalescer, train: &mut self.train };
         for port in self.touched.drain(..) {
             if let Some(Some(slot)) = self.ports.get_mut(usize::from(port.0)) {
                 slot.send(&mut sender);
@@ -359,7 +368,7 @@ impl Worker {
         while let Ok(change) = self.inbox.changes.try_recv() {
             any = true;
             match change {
-                Change::Attach { port, name, rx, sending, pool } => {
+                Change::Attach { port, name, rx, sending, cutting } => {
                     debug!(name, queues = rx.len(), "port attached");
                     for receiving in rx {
                         match receiving {
@@ -372,7 +381,7 @@ impl Worker {
                         self.ports.resize_with(index + 1, || None);
                     }
                     if let Some(slot) = self.ports.get_mut(index) {
-                        *slot = Some(PortSlot::new(port, sending, pool));
+                        *slot = Some(PortSlot::new(port, sending, cutting));
                     }
                     self.watch_queues();
                 }

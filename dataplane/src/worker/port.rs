@@ -3,21 +3,28 @@
 use std::io::IoSlice;
 
 use dpdk::{Burst, Mbuf, Mempool};
-use forwarding::{Coalescer, PortId, Reason, VirtioHeader};
+use forwarding::{Coalescer, PortId, Reason, Segments, VirtioHeader};
+use nix::errno::Errno;
+use tracing::info;
 
-use super::inbox::Sending;
+use super::inbox::{Cutting, Sending};
 use super::large;
 use crate::host::Tap;
 
 /// Packets sent at once.
 const TX_BURST: usize = 64;
 
+/// The shortest train of packets that is given to the kernel to cut, bytes: of an interface that takes no frame of this
+/// length from it, it cuts them all before the interface has them.
+pub const LEAST_TRAIN: usize = 1024;
+/// The longest train of packets, bytes.
+const TRAIN: usize = 1 << 16;
+
 /// A port of a worker.
 pub(super) struct PortSlot {
     port: PortId,
     sending: Sending,
-    /// For what large frames are cut into.
-    pool: Option<Mempool>,
+    cutting: Cutting,
     waiting: Burst<TX_BURST>,
     /// Of what waits.
     bytes: u64,
@@ -29,16 +36,18 @@ pub(super) struct PortSlot {
 pub(super) struct Sender<'a> {
     pub(super) engine: &'a forwarding::Worker,
     pub(super) coalescer: &'a mut Coalescer,
+    /// Memory for a train of packets.
+    pub(super) train: &'a mut Vec<u8>,
 }
 
 impl PortSlot {
-    pub(super) fn new(port: PortId, sending: Sending, pool: Option<Mempool>) -> Self {
-        Self { port, sending, pool, waiting: Burst::new(), bytes: 0, touched: false }
+    pub(super) fn new(port: PortId, sending: Sending, cutting: Cutting) -> Self {
+        Self { port, sending, cutting, waiting: Burst::new(), bytes: 0, touched: false }
     }
 
     /// Where what large frames are cut into comes from.
     pub(super) fn pool(&self) -> Option<&Mempool> {
-        self.pool.as_ref()
+        self.cutting.pool.as_ref()
     }
 
     /// Puts a frame with those that wait.
@@ -60,12 +69,51 @@ impl PortSlot {
     /// The same for one that the port cannot take as it is.
     #[cold]
     fn queue_finished(&mut self, packet: Mbuf, sender: &mut Sender<'_>) {
-        let pool = self.pool.take();
-        let lost = large::finish(packet, pool.as_ref(), |packet| self.queue(packet, sender));
-        self.pool = pool;
+        let from = self.send_trains(&packet, sender);
+        let pool = self.cutting.pool.take();
+        let lost = large::finish(packet, pool.as_ref(), from, |packet| self.queue(packet, sender));
+        self.cutting.pool = pool;
         if lost > 0 {
             sender.engine.count_dropped(self.port, Reason::NoBuffer, lost);
         }
+    }
+
+    /// Has the kernel cut a large frame that leaves in a tunnel, if it can. How many packets, from the first on, are done
+    /// with.
+    ///
+    /// One call for many packets, which then go through the kernel together, is several times as fast as one by one.
+    fn send_trains(&mut self, packet: &Mbuf, sender: &mut Sender<'_>) -> usize {
+        let (Some(socket), Sending::Own(_)) = (self.cutting.socket.clone(), &self.sending) else { return 0 };
+        let Some(segments) = large::offload(packet).and_then(|offload| Segments::new(packet.data(), offload))
+        else {
+            return 0;
+        };
+        let mut done = 0;
+        sender.train.resize(TRAIN, 0);
+        while let Some(train) = segments.train(done, sender.train) {
+            if train.length < LEAST_TRAIN {
+                break;
+            }
+            if done == 0 {
+                // What came before goes before.
+                self.send(sender);
+            }
+            let frame = sender.train.get(..train.length).unwrap_or_default();
+            match socket.send(&[IoSlice::new(&train.virtio.0), IoSlice::new(frame)]) {
+                Ok(()) => {
+                    let bytes: usize = (done..done + train.count).map(|index| segments.length(index)).sum();
+                    sender.engine.count_transmitted(self.port, train.count as u64, bytes as u64);
+                }
+                Err(errno @ (Errno::EINVAL | Errno::EMSGSIZE | Errno::EOPNOTSUPP)) => {
+                    info!(port = %self.port, %errno, "this kernel cuts no UDP for packet sockets (Linux 6.2 does)");
+                    self.cutting.socket = None;
+                    break;
+                }
+                Err(_) => sender.engine.count_dropped(self.port, Reason::TxFull, train.count as u64),
+            }
+            done += train.count;
+        }
+        done
     }
 
     /// Sends what waits. What the device has no room for is dropped and counted: waiting would stall the other ports.

@@ -39,6 +39,7 @@ async fn tcp_goes_in_large_frames() {
             let (one, under) = (rig.port("pe-e-1").await, rig.port("under").await);
             let at_one = rig.received("one", "eth0");
             let at_two = rig.received("two", "eth0");
+            let at_vtep = rig.received("vtep", "eth0");
             rig.transfer(HOSTS[from].0, HOSTS[to].0, target, LENGTH);
             let of = format!("{} to {target}", HOSTS[from].0);
             if from == 0 {
@@ -54,6 +55,7 @@ async fn tcp_goes_in_large_frames() {
                 (0, 2) => {
                     let now = rig.port_when("under", |port| port.tx_bytes - under.tx_bytes > bytes).await;
                     assert!(average(sent(&under), sent(&now)) <= FRAME + 50, "{of}: {under:?} {now:?}");
+                    assert!(average(at_vtep, rig.received("vtep", "eth0")) <= FRAME + 50, "{of}");
                     assert!(now.tx_packets - under.tx_packets >= bytes / 1398, "{of}: {under:?} {now:?}");
                 }
                 // What comes from there is put together; how much of it depends on how it comes.

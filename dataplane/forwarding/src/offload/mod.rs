@@ -14,7 +14,7 @@ mod virtio;
 mod tests;
 
 pub use coalesce::{Coalescer, Head, Run};
-pub use segment::Segments;
+pub use segment::{Segments, Train};
 pub use virtio::VirtioHeader;
 
 use crate::checksum;

@@ -1,6 +1,6 @@
 //! Cutting large frames into what they stand for.
 
-use super::{Kind, Offload};
+use super::{Kind, MOST_DATAGRAMS, Offload, UDP_HEADER, VirtioHeader};
 use crate::checksum;
 use crate::headers::{ETHERNET, Family, IPV4, IPV6, TCP, UDP, be16, be32};
 
@@ -8,6 +8,9 @@ use crate::headers::{ETHERNET, Family, IPV4, IPV6, TCP, UDP, be16, be32};
 pub(super) const FIN: u8 = 0x01;
 pub(super) const PSH: u8 = 0x08;
 pub(super) const CWR: u8 = 0x80;
+
+/// The longest frame of a train: its IP packet's length has 16 bits.
+const LONGEST_TRAIN: usize = ETHERNET + u16::MAX as usize;
 
 /// The packets that a large frame stands for.
 ///
@@ -22,6 +25,18 @@ pub struct Segments<'a> {
     /// Where the IP header of what is cut starts, and the transport header.
     l3: usize,
     l4: usize,
+}
+
+/// Packets of a large frame in a tunnel over UDP, as one frame that a kernel cuts: what they have in common in front, and
+/// from the tunnel's own header on one behind the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Train {
+    /// For the kernel.
+    pub virtio: VirtioHeader,
+    /// Bytes of the frame.
+    pub length: usize,
+    /// How many packets.
+    pub count: usize,
 }
 
 impl<'a> Segments<'a> {
@@ -48,19 +63,73 @@ impl<'a> Segments<'a> {
 
     /// Writes the frame number `index` into `out`, which has just its [length](Self::length).
     pub fn write(&self, index: usize, out: &mut [u8]) {
+        self.write_behind(0, index, out);
+    }
+
+    /// Writes as many of the packets from number `first` on as fit into `out` as a [`Train`]. Nothing when these are not at
+    /// least two, or they are in no tunnel over UDP.
+    ///
+    /// The kernel gives each the outer UDP checksum then, which RFC 7348 section 5 allows.
+    pub fn train(&self, first: usize, out: &mut [u8]) -> Option<Train> {
+        let front = self.tunnel()?;
+        let each = self.length(first).checked_sub(front)?;
+        let room = out.len().min(LONGEST_TRAIN).checked_sub(front)?;
+        let count = (room / each).min(MOST_DATAGRAMS).min(self.count().saturating_sub(first));
+        if count < 2 {
+            return None;
+        }
+        let mut length = front;
+        for index in first..first + count {
+            let end = length + self.length(index) - front;
+            self.write_behind(front, index, out.get_mut(length..end)?);
+            length = end;
+        }
+        let headers = out.get_mut(..front)?;
+        headers.copy_from_slice(self.headers.get(..front)?);
+        self.outer(headers, length);
+        let udp = front - UDP_HEADER;
+        let addresses = match Family::of_ethertype(be16(headers, ETHERNET - 2)?)? {
+            Family::V4 => headers.get(udp - 8..udp)?,
+            Family::V6 => headers.get(udp - 32..udp)?,
+        };
+        let sum = u64::from(checksum::sum_wide(addresses)) + u64::from(UDP) + (length - udp) as u64;
+        put(headers, udp + usize::from(super::UDP_CHECKSUM), checksum::fold_wide(sum).into());
+        #[expect(clippy::cast_possible_truncation, reason = "both are within a frame of 16-bit length")]
+        Some(Train { virtio: VirtioHeader::of_datagrams(udp as u16, each as u16), length, count })
+    }
+
+    /// Length of what is in front of a tunnel's own header, if it is one over UDP: Ethernet, IP and UDP.
+    fn tunnel(&self) -> Option<usize> {
+        let (protocol, header) = match Family::of_ethertype(be16(self.headers, ETHERNET - 2)?)? {
+            Family::V4 if self.headers.get(ETHERNET) == Some(&0x45) => {
+                (self.headers.get(ETHERNET + 9)?, IPV4)
+            }
+            Family::V4 => return None,
+            Family::V6 => (self.headers.get(ETHERNET + 6)?, IPV6),
+        };
+        let front = ETHERNET + header + UDP_HEADER;
+        (*protocol == UDP && front < self.l3).then_some(front)
+    }
+
+    /// Writes a frame without the first `from` bytes of it, which lie in front of the headers that differ.
+    fn write_behind(&self, from: usize, index: usize, out: &mut [u8]) {
         let part = self.part(index);
         let length = out.len();
-        let Some((headers, payload)) = out.split_at_mut_checked(self.headers.len()) else { return };
+        let Some(own) = self.headers.get(from..) else { return };
+        let Some((headers, payload)) = out.split_at_mut_checked(own.len()) else { return };
+        let (Some(l3), Some(l4)) = (self.l3.checked_sub(from), self.l4.checked_sub(from)) else { return };
         if payload.len() != part.len() {
             return;
         }
-        headers.copy_from_slice(self.headers);
+        headers.copy_from_slice(own);
         payload.copy_from_slice(part);
-        self.outer(headers, length);
-        let Some((front, transport)) = headers.split_at_mut_checked(self.l4) else { return };
-        let Some(ip) = front.get_mut(self.l3..) else { return };
-        let Some(sum) = network(ip, length - self.l3, index) else { return };
-        let transport_length = length - self.l4;
+        if from == 0 {
+            self.outer(headers, length);
+        }
+        let Some((front, transport)) = headers.split_at_mut_checked(l4) else { return };
+        let Some(ip) = front.get_mut(l3..) else { return };
+        let Some(sum) = network(ip, length - l3, index) else { return };
+        let transport_length = length - l4;
         match self.kind {
             Kind::TcpV4 | Kind::TcpV6 => self.tcp(transport, index),
             Kind::Udp => put(transport, 4, transport_length),
@@ -106,7 +175,7 @@ impl<'a> Segments<'a> {
     /// The lengths of the tunnel's headers, if it is in one; its UDP checksum is zero, as RFC 7348 section 5 has it.
     fn outer(&self, frame: &mut [u8], length: usize) {
         let Some(family) = be16(frame, ETHERNET - 2).and_then(Family::of_ethertype) else { return };
-        let Some(outer) = frame.get_mut(ETHERNET..self.l3) else { return };
+        let Some(outer) = frame.get_mut(ETHERNET..self.l3.min(frame.len())) else { return };
         let (protocol, header) = match family {
             Family::V4 if outer.len() >= IPV4 => (outer[9], IPV4),
             Family::V6 if outer.len() >= IPV6 => (outer[6], IPV6),

@@ -245,6 +245,40 @@ proptest! {
         prop_assert_eq!(all, whole.payload);
     }
 
+    /// As a train, which is cut as any frame of datagrams is, the packets are the same but for the outer UDP checksum and
+    /// IPv4 identification.
+    #[test]
+    fn a_train_is_cut_into_the_same_packets(whole in packets(), size in 500_u16..9000, v6: bool) {
+        let (header, frame) = unfinished(whole.build(), TCP_KIND[usize::from(whole.v6)], size);
+        let offload = header.read(&frame).unwrap().unwrap();
+        let front = outer(v6);
+        prop_assert!(Segments::new(&frame, offload).unwrap().train(0, &mut [0; 65_536]).is_none(), "no tunnel");
+        let in_tunnel = [&front[..], &frame].concat();
+        let moved = Offload::from_word(offload.to_word(200), 200 - front.len()).unwrap();
+        let segments = Segments::new(&in_tunnel, moved).unwrap();
+        let pieces = cut(&in_tunnel, moved);
+        let mut next = 0;
+        let mut out = vec![0; 65_536];
+        while let Some(train) = segments.train(next, &mut out) {
+            prop_assert!(train.count > 1 && train.length <= 65_549);
+            let frame = &out[..train.length];
+            let again = cut(frame, train.virtio.read(frame).unwrap().unwrap());
+            prop_assert_eq!(again.len(), train.count);
+            for (piece, mut other) in pieces[next..].iter().zip(again) {
+                prop_assert!(is_right(&other));
+                let l4 = l4_of(&other);
+                other[l4 + 6..l4 + 8].fill(0);
+                if !v6 {
+                    other[18..20].copy_from_slice(&piece[18..20]);
+                    other[24..26].copy_from_slice(&piece[24..26]);
+                }
+                prop_assert_eq!(&other, piece);
+            }
+            next += train.count;
+        }
+        prop_assert!(pieces.len() - next < 2, "{} of {}", next, pieces.len());
+    }
+
     #[test]
     fn many_datagrams_in_one_frame_become_many(v6: bool, length in 1..20_000_usize, size in 400_u16..3000) {
         let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);

@@ -64,6 +64,17 @@ impl VirtioHeader {
         header
     }
 
+    /// What has the kernel cut a UDP frame, of which the UDP header is at `udp`, into datagrams with `size` bytes each.
+    pub(super) fn of_datagrams(udp: u16, size: u16) -> Self {
+        let mut header = Self::default();
+        header.0[..2].copy_from_slice(&[NEEDS_CHECKSUM, GSO_UDP_L4]);
+        header.set_word(2, udp + 8);
+        header.set_word(4, size);
+        header.set_word(6, udp);
+        header.set_word(8, super::UDP_CHECKSUM.into());
+        header
+    }
+
     fn word(self, at: usize) -> u16 {
         u16::from_ne_bytes([self.0[at], self.0[at + 1]])
     }
