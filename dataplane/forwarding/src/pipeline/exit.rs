@@ -94,12 +94,18 @@ pub(super) fn leave(
     if own.is_none() {
         return Err(Reason::NoPort);
     }
-    let is_too_big = |length: usize| length + overhead > usize::from(own.number());
-    if is_too_big(ip.length.into()) && segment().is_none_or(is_too_big) {
+    let mtu = usize::from(own.number());
+    if usize::from(ip.length) + overhead > mtu && !segments_fit(segment, mtu - overhead.min(mtu)) {
         return Err(Reason::TooBig);
     }
     let bridge = record.svi_of().map_or(0, |bridge| bridge + 1);
     Ok(Exit { neighbor, own, tunnel, bridge })
+}
+
+/// Whether what a frame is to be cut into fits; an ordinary one is as long as it is.
+#[cold]
+pub(super) fn segments_fit(segment: impl Fn() -> Option<usize>, room: usize) -> bool {
+    segment().is_some_and(|length| length <= room)
 }
 
 /// The neighbour that a plain path leads to.

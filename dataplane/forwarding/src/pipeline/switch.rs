@@ -148,7 +148,7 @@ impl Bridged<'_> {
     fn by_port<P: Packet>(&self, port: PortId, at: usize, routed: bool, packet: &P) -> Result<(), Reason> {
         let mtu = mtu(self.tables, port)?.number();
         let segment = || packet.segment_length(self.l3(at, routed));
-        fits(self.payload(at, routed), 0, mtu, routed, segment)
+        fits(self.payload(at, routed), mtu, routed, segment)
     }
 
     /// Where the IP packet starts, if one is in there.
@@ -169,7 +169,8 @@ impl Bridged<'_> {
         let (neighbor, overhead) = exit::underlay(self.tables, tunnel, hash)?;
         let own = mtu(self.tables, PortId(neighbor.number()))?;
         let segment = || packet.segment_length(self.l3(at, routed));
-        fits(self.payload(at, routed), overhead, own.number(), routed, segment)?;
+        let segment = || segment().map(|length| length + overhead);
+        fits(self.payload(at, routed) + overhead, own.number(), routed, segment)?;
         Ok((neighbor, own))
     }
 
@@ -230,13 +231,11 @@ pub(super) fn mtu(tables: &Tables, port: PortId) -> Result<Station, Reason> {
 #[inline(always)]
 pub(super) fn fits(
     length: usize,
-    overhead: usize,
     mtu: u16,
     routed: bool,
     segment: impl Fn() -> Option<usize>,
 ) -> Result<(), Reason> {
-    let fits = |length: usize| length + overhead <= usize::from(mtu);
-    if fits(length) || segment().is_some_and(fits) {
+    if length <= usize::from(mtu) || exit::segments_fit(segment, mtu.into()) {
         Ok(())
     } else if routed {
         Err(Reason::TooBig)
