@@ -9,10 +9,10 @@ fuzz_target!(|data: &[u8]| {
     // With the lengths that the headers should have, more often than chance would have it.
     let mut frame = frame.to_vec();
     if frame.len() > 54 && frame.len() < 60_000 {
-        let length = (frame.len() as u16 - 14).to_be_bytes();
+        let (v4, v6) = (frame.len() as u16 - 14, frame.len() as u16 - 54);
         match frame[12..14] {
-            [8, 0] => frame[16..18].copy_from_slice(&length),
-            [0x86, 0xdd] => frame[18..20].copy_from_slice(&(frame.len() as u16 - 54).to_be_bytes()),
+            [8, 0] => frame[16..18].copy_from_slice(&v4.to_be_bytes()),
+            [0x86, 0xdd] => frame[18..20].copy_from_slice(&v6.to_be_bytes()),
             _ => {}
         }
     }
