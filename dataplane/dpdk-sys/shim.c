@@ -19,8 +19,10 @@ AT(hash, 44);
 AT(buf_len, 54);
 AT(pool, 56);
 AT(next, 64);
+AT(tx_offload, 72);
 _Static_assert(sizeof(struct rte_mbuf) == 128, "rte_mbuf grew: adapt src/mbuf.rs");
 _Static_assert(RTE_MBUF_F_RX_RSS_HASH == 1ULL << 1, "RTE_MBUF_F_RX_RSS_HASH changed: adapt src/mbuf.rs");
+_Static_assert(RTE_MBUF_F_RX_LRO == 1ULL << 16, "RTE_MBUF_F_RX_LRO changed: adapt src/mbuf.rs");
 _Static_assert(RTE_PKTMBUF_HEADROOM == 128, "RTE_PKTMBUF_HEADROOM changed: adapt src/mbuf.rs");
 
 int shim_errno(void)

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use forwarding::trace::Filter;
-use forwarding::{PortId, Reason, Verdict};
+use forwarding::{Buffer, Offload, PortId, Reason, Verdict};
 use tokio::sync::mpsc;
 
 /// Bytes of a frame that are kept: all that is looked at to explain it, and the whole of any that fits a usual buffer.
@@ -26,6 +26,8 @@ pub struct Caught {
     pub frame: Vec<u8>,
     /// All of it, bytes.
     pub length: usize,
+    /// What a host left to do for it.
+    pub offload: Option<Offload>,
     /// What the worker did with it.
     pub verdict: Verdict,
     /// Of one that went to several places, what was done with each copy.
@@ -33,18 +35,18 @@ pub struct Caught {
 }
 
 impl Caught {
-    fn new(port: PortId, frame: &[u8]) -> Self {
+    fn new(port: PortId, frame: &[u8], offload: Option<Offload>) -> Self {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let kept = frame.get(..COPY_BYTES).unwrap_or(frame).to_vec();
         let verdict = Verdict::Drop(Reason::PortDown);
-        Self { time, port, frame: kept, length: frame.len(), verdict, copies: Vec::new() }
+        Self { time, port, frame: kept, length: frame.len(), offload, verdict, copies: Vec::new() }
     }
 
     /// As long as it was received; what was not kept is zero.
-    pub fn whole(&self) -> Vec<u8> {
+    pub fn whole(&self) -> Buffer {
         let mut frame = self.frame.clone();
         frame.resize(self.length, 0);
-        frame
+        Buffer::new(&frame).with_offload(self.offload)
     }
 
     /// The ports it left by, one for each copy.
@@ -124,7 +126,11 @@ impl Tracer {
 
     /// Copies what is wanted of a burst that came in by `port`; nothing when the trace ends or begins just now.
     #[cold]
-    pub(crate) fn catch<'a>(&self, port: PortId, burst: impl Iterator<Item = &'a [u8]>) -> Catch {
+    pub(crate) fn catch<'a>(
+        &self,
+        port: PortId,
+        burst: impl Iterator<Item = (&'a [u8], Option<Offload>)>,
+    ) -> Catch {
         let plan = match self.0.plan.try_lock() {
             Ok(plan) => plan.clone(),
             // A worker waits for nobody.
@@ -134,8 +140,8 @@ impl Tracer {
         if let Some(plan) = &plan
             && plan.wanted.load(Ordering::Relaxed) > 0
         {
-            let wanted = burst.enumerate().filter(|(_, frame)| plan.filter.may_match(port, frame));
-            caught.extend(wanted.map(|(index, frame)| (index, Caught::new(port, frame))));
+            let wanted = burst.enumerate().filter(|(_, (frame, _))| plan.filter.may_match(port, frame));
+            caught.extend(wanted.map(|(index, (frame, offload))| (index, Caught::new(port, frame, offload))));
         }
         Catch { plan, caught }
     }
@@ -226,6 +232,7 @@ impl Watch for Catch {
 
 #[cfg(test)]
 mod tests {
+    use forwarding::Packet;
     use forwarding::trace::Scope;
 
     use super::*;
@@ -238,7 +245,7 @@ mod tests {
     }
 
     fn burst(tracer: &Tracer, frames: &[&[u8]], verdict: Verdict) {
-        let mut catch = tracer.catch(PORT, frames.iter().copied());
+        let mut catch = tracer.catch(PORT, frames.iter().map(|&frame| (frame, None)));
         for index in 0..frames.len() {
             catch.verdict(index, verdict);
         }
@@ -274,7 +281,7 @@ mod tests {
         let frames = taken(&mut trace);
         assert_eq!(frames.len(), 3);
         assert_eq!(frames[1].frame.len(), COPY_BYTES);
-        assert_eq!(frames[1].whole().len(), long.len());
+        assert_eq!(frames[1].whole().data().len(), long.len());
         assert!(frames.iter().all(|caught| caught.verdict == Verdict::Drop(Reason::NoRoute)));
         assert_eq!((frames[2].frame.as_slice(), trace.take_lost()), (&[5][..], 0));
     }
@@ -296,7 +303,7 @@ mod tests {
     fn copies_say_where_they_left() {
         let tracer = Tracer::default();
         let mut trace = tracer.start(filter(""), 1, HOUR).unwrap();
-        let mut catch = tracer.catch(PORT, [&[1][..]].into_iter());
+        let mut catch = tracer.catch(PORT, [(&[1][..], None)].into_iter());
         catch.verdict(0, Verdict::Replicate);
         for copy in [Verdict::Transmit(PORT), Verdict::HandOver(Reason::Arp), Verdict::Transmit(PortId(9))] {
             catch.copy(0, copy);

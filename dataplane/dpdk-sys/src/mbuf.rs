@@ -25,11 +25,14 @@ pub struct Mbuf {
     pub buf_len: u16,
     pub pool: *mut u8,
     pub next: *mut u8,
+    pub tx_offload: u64,
 }
 
 impl Mbuf {
     /// `RTE_MBUF_F_RX_RSS_HASH`: the NIC has set `rss_hash`.
     pub const RX_RSS_HASH: u64 = 1 << 1;
+    /// `RTE_MBUF_F_RX_LRO`: a driver that was asked to has put packets together.
+    pub const RX_LRO: u64 = 1 << 16;
     /// `RTE_PKTMBUF_HEADROOM`: bytes in front of the data of a fresh mbuf.
     pub const HEADROOM: u16 = 128;
 }
@@ -39,3 +42,4 @@ const _: () = assert!(offset_of!(Mbuf, rss_hash) == 44);
 const _: () = assert!(offset_of!(Mbuf, buf_len) == 54);
 const _: () = assert!(offset_of!(Mbuf, pool) == 56);
 const _: () = assert!(offset_of!(Mbuf, next) == 64);
+const _: () = assert!(offset_of!(Mbuf, tx_offload) == 72);

@@ -74,6 +74,7 @@ mod error;
 mod mbuf;
 mod mempool;
 mod netns;
+mod packet_socket;
 pub mod port;
 mod queue;
 pub mod tsc;
@@ -85,6 +86,7 @@ pub use error::Error;
 pub use mbuf::Mbuf;
 pub use mempool::{Mempool, MempoolConfig};
 pub use netns::{NetnsError, on_thread_in_netns};
+pub use packet_socket::PacketSocket;
 pub use port::{
     Capabilities, Configured, Device, Link, Memif, PciAddress, PciAddressError, Port, PortConfig, PortStats,
     Probed, Started, has_vhost_net,

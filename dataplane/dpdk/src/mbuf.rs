@@ -90,6 +90,28 @@ impl Mbuf {
         (raw.ol_flags & sys::Mbuf::RX_RSS_HASH != 0).then_some(raw.rss_hash)
     }
 
+    /// A word that the program has put on the packet with [`set_note`](Self::set_note).
+    #[inline]
+    pub fn note(&self) -> Option<u64> {
+        let raw = self.raw();
+        (raw.ol_flags & sys::Mbuf::RX_LRO != 0).then_some(raw.tx_offload)
+    }
+
+    /// Puts a word on the packet, or takes it off, as must be before the packet is sent by a queue. It stays through all
+    /// changes of the frame, but [duplicates](Self::duplicate) do not have it.
+    #[inline]
+    pub fn set_note(&mut self, note: Option<u64>) {
+        // The flag says that a driver put packets together, which none does unasked, and nobody here asks. The word is read
+        // by drivers when a flag for sending is set, which none is.
+        let raw = self.raw_mut();
+        if note.is_some() {
+            raw.ol_flags |= sys::Mbuf::RX_LRO;
+        } else {
+            raw.ol_flags &= !sys::Mbuf::RX_LRO;
+        }
+        raw.tx_offload = note.unwrap_or(0);
+    }
+
     /// Grows the frame at its front by `count` bytes of unspecified content. False, and nothing done, without headroom.
     #[inline]
     #[must_use]

@@ -22,6 +22,45 @@ pub(crate) const fn fold(sum: u32) -> u16 {
     (sum + (sum >> 16)) as u16
 }
 
+/// The sum of the 16-bit words of `bytes`, folded: for long ones, many words at once. Its bytes come in memory's order
+/// (RFC 1071 section 2 B), so neither side of a sum may start at an odd place.
+#[inline]
+pub(crate) fn sum_wide(bytes: &[u8]) -> u16 {
+    let mut total = 0_u64;
+    let mut blocks = bytes.chunks_exact(32);
+    for block in &mut blocks {
+        for word in block.chunks_exact(4) {
+            // Less than 2^32 each: 2^32 of them fit.
+            total += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+        }
+    }
+    let mut words = blocks.remainder().chunks_exact(2);
+    for word in &mut words {
+        total += u64::from(u16::from_ne_bytes([word[0], word[1]]));
+    }
+    if let [last] = words.remainder() {
+        total += u64::from(u16::from_ne_bytes([*last, 0]));
+    }
+    u16::from_be(fold_wide(total))
+}
+
+/// The same for a sum of any length.
+#[inline(always)]
+pub(crate) const fn fold_wide(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    #[expect(clippy::cast_possible_truncation, reason = "folded")]
+    let sum = sum as u32;
+    fold(sum)
+}
+
+/// The checksum that TCP or UDP has with this sum. Never zero: to UDP that means there is none (RFC 768), and elsewhere
+/// both zeros of one's complement are right.
+#[inline(always)]
+pub(crate) const fn transport(sum: u16) -> u16 {
+    if sum == 0xffff { 0xffff } else { !sum }
+}
+
 /// The checksum after one of the words it covers changed (RFC 1624, equation 3).
 #[inline(always)]
 pub(crate) const fn update(checksum: u16, old: u16, new: u16) -> u16 {
@@ -50,6 +89,11 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn long_sums_agree_with_narrow_ones(bytes in prop::collection::vec(any::<u8>(), 0..3000)) {
+            prop_assert_eq!(sum_wide(&bytes), fold(sum(&bytes)));
+        }
+
         #[test]
         fn wide_words_agree_with_narrow_ones(header: [u8; 20]) {
             prop_assert_eq!(header_is_right(&header), fold(sum(&header)) == 0xffff);

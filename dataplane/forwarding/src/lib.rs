@@ -36,6 +36,7 @@ pub mod fib;
 mod hash;
 mod headers;
 mod learn;
+mod offload;
 mod packet;
 mod pipeline;
 mod reason;
@@ -51,6 +52,7 @@ pub use control::{
 };
 pub use counters::{BridgeCounters, PortCounters, VrfCounters};
 pub use error::Error;
+pub use offload::{BadOffload, Coalescer, Head, Offload, Run, Segments, Train, VirtioHeader};
 pub use packet::{Buffer, Packet};
 pub use pipeline::{MAX_BURST, Worker};
 pub use reason::{Class, Kind, Reason, Verdict};

@@ -1,5 +1,7 @@
 //! The packet buffer as the engine sees it.
 
+use crate::offload::Offload;
+
 /// A frame in one contiguous piece, from its Ethernet header on, with some room in front.
 ///
 /// The engine calls the changing methods only when its decision is final. It keeps to the order
@@ -26,6 +28,13 @@ pub trait Packet {
         None
     }
 
+    /// Of a [large frame](crate::Offload), the length of the longest IP packet that it is to be cut into, of which the IP
+    /// header starts `l3` bytes into it; nothing of an ordinary one. Asked only for what is longer than an MTU.
+    fn segment_length(&self, l3: usize) -> Option<usize> {
+        let _ = l3;
+        None
+    }
+
     /// Hints that the first bytes are needed soon.
     fn prefetch(&self) {}
 }
@@ -35,6 +44,8 @@ pub trait Packet {
 pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
+    /// As [`Offload::to_word`] has it.
+    offload: Option<u64>,
 }
 
 impl Buffer {
@@ -50,7 +61,18 @@ impl Buffer {
     pub fn with_headroom(frame: &[u8], headroom: usize) -> Self {
         let mut bytes = vec![0; headroom];
         bytes.extend_from_slice(frame);
-        Self { bytes, start: headroom }
+        Self { bytes, start: headroom, offload: None }
+    }
+
+    /// The same frame, with something left to do for it.
+    pub fn with_offload(self, offload: Option<Offload>) -> Self {
+        let word = offload.map(|offload| offload.to_word(self.start));
+        Self { offload: word, ..self }
+    }
+
+    /// What is left to do for it.
+    pub fn offload(&self) -> Option<Offload> {
+        self.offload.and_then(|word| Offload::from_word(word, self.start))
     }
 }
 
@@ -77,5 +99,9 @@ impl Packet for Buffer {
 
     fn truncate(&mut self, len: usize) {
         self.bytes.truncate(self.start.saturating_add(len));
+    }
+
+    fn segment_length(&self, l3: usize) -> Option<usize> {
+        self.offload()?.segment_length(l3)
     }
 }

@@ -8,11 +8,15 @@ use tracing::{info, warn};
 
 use crate::error::Error;
 use crate::host::{Link, LinkSettings, Links, Netns};
+use crate::worker::LEAST_TRAIN;
 
 /// Marks an alias as ours.
 const MARK: &str = "openpe:";
 /// The kernel's limit on an alias (`IFALIASZ` less the final zero).
 const MAX_ALIAS: usize = 255;
+
+/// The longest frame that the kernel gives a device to cut, unless it asked for less (its `GSO_LEGACY_MAX_SIZE`), bytes.
+const GSO_MAX_SIZE: u32 = 65_536;
 
 /// An interface that is in the engine's namespace now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +88,13 @@ impl Adopter {
             .find(interface)?
             .ok_or_else(|| Error::NoInterface { interface: interface.to_owned() })?;
         self.host.configure(&link, &LinkSettings { up: true, ..LinkSettings::default() })?;
+        // As it is with nearly all devices. One that takes less refuses.
+        let usual = LinkSettings { gso_max_size: Some(GSO_MAX_SIZE), ..LinkSettings::default() };
+        if usize::try_from(link.gso_max_size) == Ok(LEAST_TRAIN)
+            && let Err(error) = self.host.configure(&link, &usual)
+        {
+            warn!(interface, %error, "the kernel still cuts all large frames for this interface");
+        }
         self.host.set_addresses(&link, &addresses, false)?;
         // Last, so that a release that was interrupted still knows them.
         self.host.configure(&link, &LinkSettings { alias: Some(""), ..LinkSettings::default() })?;

@@ -37,6 +37,8 @@ pub struct Link {
     pub controller: u32,
     /// It is a bridge.
     pub is_bridge: bool,
+    /// The longest frame that it is given to segment, bytes; 0 where the kernel does not say.
+    pub gso_max_size: u32,
 }
 
 impl Link {
@@ -54,6 +56,7 @@ impl Link {
                 LinkAttribute::Address(address) => link.mac = address,
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::IfAlias(alias) => link.alias = alias,
+                LinkAttribute::GsoMaxSize(size) => link.gso_max_size = size,
                 LinkAttribute::Controller(controller) => link.controller = controller,
                 LinkAttribute::LinkInfo(infos) => {
                     link.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
@@ -169,6 +172,10 @@ impl Links {
             message = if controller == 0 { message.nocontroller() } else { message.controller(controller) };
             changed = true;
         }
+        if let Some(size) = wanted.gso_max_size.filter(|&size| size != link.gso_max_size) {
+            message = message.append_extra_attribute(LinkAttribute::GsoMaxSize(size));
+            changed = true;
+        }
         if wanted.up && !link.up {
             message = message.up();
             changed = true;
@@ -261,6 +268,8 @@ pub struct LinkSettings<'a> {
     pub name: Option<&'a str>,
     /// The kernel's number of the bridge it is to be in; 0 takes it out.
     pub controller: Option<u32>,
+    /// The longest frame that it is given to segment, bytes.
+    pub gso_max_size: Option<u32>,
     /// Bring it up.
     pub up: bool,
 }

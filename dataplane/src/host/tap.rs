@@ -3,10 +3,11 @@
 //! The only `unsafe` of this crate: `ioctl(2)` has no safe wrapper for tun devices.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use forwarding::VirtioHeader;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::Error;
@@ -16,8 +17,19 @@ mod ioctl {
     nix::ioctl_write_ptr_bad!(set_interface, libc::TUNSETIFF, libc::ifreq);
     nix::ioctl_write_int_bad!(set_persistent, libc::TUNSETPERSIST);
     nix::ioctl_write_ptr_bad!(set_carrier, libc::TUNSETCARRIER, libc::c_int);
+    nix::ioctl_write_ptr_bad!(set_header_length, libc::TUNSETVNETHDRSZ, libc::c_int);
+    nix::ioctl_write_int_bad!(set_offloads, libc::TUNSETOFFLOAD);
     nix::ioctl_write_ptr_bad!(set_address, libc::SIOCSIFHWADDR, libc::ifreq);
 }
+
+// From linux/if_tun.h.
+const TUN_F_CSUM: libc::c_int = 0x01;
+const TUN_F_TSO4: libc::c_int = 0x02;
+const TUN_F_TSO6: libc::c_int = 0x04;
+const TUN_F_TSO_ECN: libc::c_int = 0x08;
+/// For UDP, since Linux 6.2.
+const TUN_F_USO: libc::c_int = 0x20 | 0x40;
+const LARGE_TCP: libc::c_int = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
 
 /// The kernel's limit on a name, without the final zero.
 pub const MAX_NAME: usize = libc::IFNAMSIZ - 1;
@@ -36,6 +48,8 @@ pub enum Header {
     /// Nothing (`IFF_NO_PI`): the kernel completes checksums and segments before it lets a frame out.
     #[default]
     None,
+    /// A [`VirtioHeader`] (`IFF_VNET_HDR`): what is left to do for the frame, either way.
+    Virtio,
 }
 
 impl Header {
@@ -43,26 +57,27 @@ impl Header {
     pub const fn length(self) -> usize {
         match self {
             Self::None => 0,
+            Self::Virtio => VirtioHeader::LENGTH,
         }
     }
 
     const fn flags(self) -> libc::c_int {
         match self {
             Self::None => libc::IFF_NO_PI,
+            Self::Virtio => libc::IFF_NO_PI | libc::IFF_VNET_HDR,
         }
     }
 }
 
 impl Tap {
     /// Opens the TAP `name` in `netns`, made persistent; an existing one is taken over with its configuration.
-    /// Reads and writes do not block.
+    /// Reads and writes do not block. The kernel leaves nothing undone, whatever it was allowed before.
     ///
     /// # Errors
     /// When the name is too long or taken by another kind of device, the TAP is held open by another process, or
     /// without CAP_NET_ADMIN.
-    pub fn open(netns: &Netns, name: &str, mac: [u8; 6]) -> Result<Self, Error> {
+    pub fn open(netns: &Netns, name: &str, mac: [u8; 6], header: Header) -> Result<Self, Error> {
         let fail = |doing, source| Error::Tap { doing, name: name.to_owned(), source };
-        let header = Header::default();
         let file = netns.run(|| -> Result<File, Error> {
             let mut request = interface_request(name).map_err(|source| fail("name", source))?;
             let flags = libc::IFF_TAP | header.flags();
@@ -81,11 +96,37 @@ impl Tap {
                 .map_err(|errno| fail("attach to", errno.into()))?;
             // SAFETY: as above; the argument is a plain integer.
             unsafe { ioctl::set_persistent(fd, 1) }.map_err(|errno| fail("keep", errno.into()))?;
+            // SAFETY: as above.
+            unsafe { ioctl::set_offloads(fd, 0) }
+                .map_err(|errno| fail("take offloads from", errno.into()))?;
+            if header == Header::Virtio {
+                // 10.
+                let length = libc::c_int::try_from(header.length()).unwrap_or_default();
+                // SAFETY: the descriptor is open and the kernel reads one int.
+                unsafe { ioctl::set_header_length(fd, &raw const length) }
+                    .map_err(|errno| fail("set the header of", errno.into()))?;
+            }
             Ok(file)
         })??;
         let tap = Self { file, name: name.to_owned(), header };
         tap.set_mac(mac)?;
         Ok(tap)
+    }
+
+    /// Lets the kernel leave checksums and segmentation to who reads, of UDP too where it can. With
+    /// [`Header::Virtio`] only.
+    ///
+    /// # Errors
+    /// When the kernel cannot.
+    pub fn take_large(&self) -> Result<(), Error> {
+        let fd = self.file.as_raw_fd();
+        // SAFETY: the descriptor is open; the argument is a plain integer.
+        let set = |offloads| unsafe { ioctl::set_offloads(fd, offloads) };
+        set(LARGE_TCP | TUN_F_USO).or_else(|_| set(LARGE_TCP)).map(drop).map_err(|errno| Error::Tap {
+            doing: "offer offloads to",
+            name: self.name.clone(),
+            source: errno.into(),
+        })
     }
 
     fn set_mac(&self, mac: [u8; 6]) -> Result<(), Error> {
@@ -145,6 +186,25 @@ impl Tap {
     /// `WouldBlock` when there is none.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         (&self.file).read(buffer)
+    }
+
+    /// Reads one frame into several buffers, the first of which gets its [`VirtioHeader`]; the bytes, without that.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub fn read_large(&self, header: &mut VirtioHeader, parts: [&mut [u8]; 2]) -> io::Result<usize> {
+        let [first, second] = parts;
+        let mut buffers = [IoSliceMut::new(&mut header.0), IoSliceMut::new(first), IoSliceMut::new(second)];
+        let length = (&self.file).read_vectored(&mut buffers)?;
+        Ok(length.saturating_sub(VirtioHeader::LENGTH))
+    }
+
+    /// Lets the kernel receive a frame of several parts, the first of which is a [`VirtioHeader`].
+    ///
+    /// # Errors
+    /// When its end is down or refuses the frame.
+    pub fn write_large(&self, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        (&self.file).write_vectored(parts).map(drop)
     }
 
     /// Lets the kernel receive a frame.

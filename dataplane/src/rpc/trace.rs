@@ -77,7 +77,7 @@ async fn follow(
 
 fn entry(services: &Services, caught: &Caught) -> v1::TraceEntry {
     let names = services.topology.names();
-    let explained = lock(&services.control).explain_frame(caught.port, &caught.whole());
+    let explained = lock(&services.control).explain_packet(caught.port, caught.whole());
     let mut steps = explained.steps;
     if explained.verdict != caught.verdict {
         steps.push(format!(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use dpdk::{Device as DpdkDevice, Eal, Mbuf, Memif, Mempool, MempoolConfig, PortConfig};
+use dpdk::{Device as DpdkDevice, Eal, Mbuf, Memif, Mempool, MempoolConfig, PacketSocket, PortConfig};
 use forwarding::PortId;
 use ipnet::IpNet;
 use tokio::runtime::Handle;
@@ -19,9 +19,9 @@ use self::backend::{Backend, Queues};
 use super::mac::{End, mac_of};
 use super::spec::{Device, MAX_MTU, Port};
 use crate::error::Error;
-use crate::host::{Adopter, Link, LinkSettings, Links, Netns, Tap};
+use crate::host::{Adopter, Header, Link, LinkSettings, Links, Netns, Tap};
 use crate::slowpath::{Shadow, SlowPath};
-use crate::worker::{Change, PortCount, WorkerHandle};
+use crate::worker::{Change, Cutting, LEAST_TRAIN, PortCount, WorkerHandle};
 
 /// Marks shadow TAPs, and host ends of TAPs, as ours in their alias.
 const SHADOW_MARK: &str = "openpe-shadow";
@@ -32,6 +32,12 @@ pub(super) const TAP_MTU: u32 = 1500;
 const USUAL_MTU: u32 = 1964;
 /// Ethernet header and one tag, bytes.
 const FRAME_OVERHEAD: u32 = 18;
+/// Bytes of a buffer for large frames: what 16 bits count, in whole cache lines.
+const LARGE_ROOM: u16 = u16::MAX - 63;
+/// The longest frame that a host may leave to us to segment, bytes. It fits such a buffer, with room in front.
+const GSO_MAX_SIZE: u32 = 65_280;
+/// Large buffers for each worker, which holds them for no longer than one round, and a few beside.
+const LARGE_BUFFERS: u32 = 64;
 /// How long the two sides of a memif may take to agree.
 const HANDSHAKE: Duration = Duration::from_secs(2);
 /// How long a worker may take to give up its queues.
@@ -77,6 +83,7 @@ pub struct ReadyPort {
     backend: Backend,
     queues: Queues,
     link: dpdk::Link,
+    cutting: Cutting,
     pool: Mempool,
     shadow: Arc<Tap>,
     device: Device,
@@ -97,6 +104,7 @@ pub struct Ports {
     ports: Links,
     usual: Mempool,
     jumbo: Option<Mempool>,
+    large: Option<Mempool>,
     buffers: u32,
     virtio_user: bool,
     workers: Vec<WorkerHandle>,
@@ -145,6 +153,7 @@ impl Ports {
             ports,
             usual: Mempool::create(eal, "packets", &config)?,
             jumbo: None,
+            large: None,
             buffers: config.buffers,
             virtio_user,
             workers,
@@ -169,6 +178,7 @@ impl Ports {
                 let netns = self.ports_netns.clone();
                 let mut ready = self.start(wanted, device, mtu, own, &netns)?;
                 ready.adopted = adopted.addresses;
+                ready.cutting.socket = self.socket(interface)?;
                 // Multicast of protocols the interface never joined (IS-IS, ND): the kernel there has no addresses.
                 if let Some(Err(error)) = ready.backend.dpdk().map(|port| port.set_promiscuous(true)) {
                     warn!(port = name, %error, "multicast may be missed");
@@ -180,7 +190,8 @@ impl Ports {
                 let links = Links::open(&netns, &self.runtime)?;
                 let host_mac = wanted.host_mac.unwrap_or_else(|| mac_of(name, End::Host));
                 // Persistent, so that it outlives this process with its addresses and routes.
-                let tap = open_tap(&netns, &links, interface, host_mac)?;
+                let header = if self.virtio_user { Header::None } else { Header::Virtio };
+                let tap = open_tap(&netns, &links, interface, host_mac, header)?;
                 let mac = Some(self.router_mac(wanted));
                 let mut ready = if self.virtio_user {
                     drop(tap);
@@ -188,7 +199,8 @@ impl Ports {
                 } else {
                     self.start_tap(wanted, tap, mtu)?
                 };
-                configure_tap(&links, interface, host_mac, ready.mtu, &wanted.host_addresses)?;
+                let virtio_user = self.virtio_user;
+                configure_tap(&links, interface, host_mac, ready.mtu, &wanted.host_addresses, virtio_user)?;
                 ready.link = ready.backend.link()?;
                 Ok(ready)
             }
@@ -277,12 +289,62 @@ impl Ports {
 
     fn start_tap(&mut self, wanted: &Port, tap: Tap, mtu: u32) -> Result<ReadyPort, Error> {
         // A byte more than frames have tells those that do not fit.
-        let beside = u32::try_from(tap.header().length()).unwrap_or_default() + 1;
+        let beside = 1;
         let pool = self.pool(room_for(mtu) + beside)?;
         let room = u32::from(pool.data_room()) - FRAME_OVERHEAD - u32::from(Mbuf::HEADROOM) - beside;
+        let large = self.large(&tap);
         let tap = Arc::new(tap);
-        let queues = Queues::Tap(Arc::clone(&tap), pool.clone());
+        let queues = Queues::Tap(Arc::clone(&tap), pool.clone(), large);
         self.ready(wanted, Backend::Tap(tap), queues, pool, (self.router_mac(wanted), mtu, room))
+    }
+
+    /// A socket by which the kernel cuts large frames for an adopted interface, one that cuts them in front of the device:
+    /// who reads a veth's other end as we do would not understand whole ones.
+    fn socket(&self, interface: &str) -> Result<Option<Arc<PacketSocket>>, Error> {
+        let opened = || -> Result<PacketSocket, Error> {
+            let link = self
+                .ports
+                .find(interface)?
+                .ok_or_else(|| Error::NoInterface { interface: interface.to_owned() })?;
+            let least = u32::try_from(LEAST_TRAIN).ok();
+            let settings = LinkSettings { gso_max_size: least, ..LinkSettings::default() };
+            self.ports.configure(&link, &settings)?;
+            Ok(PacketSocket::open(interface)?)
+        };
+        match self.ports_netns.run(opened)? {
+            Ok(socket) => Ok(Some(Arc::new(socket))),
+            Err(error) => {
+                warn!(interface, %error, "large frames are cut one by one");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Buffers for what the kernel leaves to us to segment, if it is to: without memory, or on a kernel that cannot, it
+    /// segments itself.
+    fn large(&mut self, tap: &Tap) -> Option<Mempool> {
+        if self.large.is_none() {
+            let config = MempoolConfig {
+                buffers: LARGE_BUFFERS * (u32::from(small_count(self.workers.len())) + 1) - 1,
+                data_room: LARGE_ROOM,
+                cache: LARGE_BUFFERS / 4,
+                ..MempoolConfig::default()
+            };
+            match Mempool::create(self.eal, "large", &config) {
+                Ok(pool) => self.large = Some(pool),
+                Err(error) => {
+                    warn!(%error, "no buffers for large frames: the kernel segments for TAPs");
+                    return None;
+                }
+            }
+        }
+        match tap.take_large() {
+            Ok(()) => self.large.clone(),
+            Err(error) => {
+                warn!(%error, "the kernel segments for this TAP");
+                None
+            }
+        }
     }
 
     /// Makes the shadow, with MAC, MTU and the largest MTU.
@@ -296,7 +358,7 @@ impl Ports {
     ) -> Result<ReadyPort, Error> {
         let link = backend.link()?;
         let name = &wanted.spec.name;
-        let shadow = Tap::open(&self.router_netns, name, mac)?;
+        let shadow = Tap::open(&self.router_netns, name, mac, Header::None)?;
         if let Some(link) = self.router.find(name)? {
             self.router
                 .configure(&link, &LinkSettings { alias: Some(SHADOW_MARK), ..LinkSettings::default() })?;
@@ -308,6 +370,7 @@ impl Ports {
             backend,
             queues,
             link,
+            cutting: Cutting { pool: Some(pool.clone()), socket: None },
             pool,
             shadow: Arc::new(shadow),
             device: wanted.device.clone(),
@@ -347,7 +410,7 @@ impl Ports {
             self.workers.get(first).map(WorkerHandle::frames).ok_or(Error::Worker { worker: first })?;
         let (shares, polled_by) = ready.queues.deal(self.workers.len(), first, &owner);
         for (worker, share) in self.workers.iter().zip(shares) {
-            worker.attach(id, name, share.rx, share.sending)?;
+            worker.attach_cutting(id, name, share.rx, share.sending, ready.cutting.clone())?;
         }
         self.slow_path.attach(Shadow {
             port: id,
@@ -434,7 +497,8 @@ impl Ports {
                 let links = Links::open(&self.namespace(netns)?, &self.runtime)?;
                 let mtu = wanted.mtu.unwrap_or(tap_mtu).min(open.capacity);
                 let host_mac = wanted.host_mac.unwrap_or_else(|| mac_of(&wanted.spec.name, End::Host));
-                configure_tap(&links, interface, host_mac, mtu, &wanted.host_addresses)?;
+                let virtio_user = self.virtio_user;
+                configure_tap(&links, interface, host_mac, mtu, &wanted.host_addresses, virtio_user)?;
                 open.mtu = mtu;
             }
             Device::Pci { .. } => {
@@ -537,13 +601,19 @@ impl OpenPort {
 }
 
 /// Opens the host's end of a TAP port. One of ours of another kind, as earlier releases made it, is replaced.
-fn open_tap(netns: &Netns, links: &Links, interface: &str, mac: [u8; 6]) -> Result<Tap, Error> {
-    let first = Tap::open(netns, interface, mac);
+fn open_tap(
+    netns: &Netns,
+    links: &Links,
+    interface: &str,
+    mac: [u8; 6],
+    header: Header,
+) -> Result<Tap, Error> {
+    let first = Tap::open(netns, interface, mac, header);
     if first.is_err()
         && let Some(link) = links.find(interface)?.filter(|link| link.alias == TAP_MARK)
     {
         links.delete(&link)?;
-        return Tap::open(netns, interface, mac);
+        return Tap::open(netns, interface, mac, header);
     }
     first
 }
@@ -559,6 +629,7 @@ fn configure_tap(
     mac: [u8; 6],
     mtu: u32,
     addresses: &[IpNet],
+    virtio_user: bool,
 ) -> Result<(), Error> {
     let link =
         links.find(interface)?.ok_or_else(|| Error::NoInterface { interface: interface.to_owned() })?;
@@ -570,6 +641,12 @@ fn configure_tap(
         ..LinkSettings::default()
     };
     links.configure(&link, &settings)?;
+    let settings =
+        LinkSettings { gso_max_size: (!virtio_user).then_some(GSO_MAX_SIZE), ..LinkSettings::default() };
+    if let Err(error) = links.configure(&link, &settings) {
+        // Then some frames are too long for a buffer, and are sent again shorter.
+        warn!(interface, %error, "the kernel may leave too long frames to us");
+    }
     links.set_addresses(&link, addresses, true)
 }
 

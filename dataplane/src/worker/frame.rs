@@ -3,6 +3,8 @@
 use dpdk::Mbuf;
 use forwarding::Packet;
 
+use super::large;
+
 /// An [`Mbuf`] by another name: both crates are strangers to each other.
 #[derive(Debug, bytemuck::TransparentWrapper)]
 #[repr(transparent)]
@@ -48,6 +50,11 @@ impl Packet for Frame {
     #[inline]
     fn flow_hash(&self) -> Option<u32> {
         self.0.rss_hash()
+    }
+
+    #[cold]
+    fn segment_length(&self, l3: usize) -> Option<usize> {
+        large::offload(&self.0)?.segment_length(l3)
     }
 
     #[inline]

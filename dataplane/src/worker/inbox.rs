@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use dpdk::{Mbuf, RxQueue, TxQueue};
+use dpdk::{Mbuf, Mempool, PacketSocket, RxQueue, TxQueue};
 use forwarding::PortId;
 
 use super::taps::TapQueue;
@@ -31,9 +31,18 @@ pub enum Sending {
     Own(TxQueue),
     /// Through the worker that has one: the device has fewer queues than there are workers.
     Through(FrameSender),
-    /// Into a TAP. Every worker writes by itself: the kernel takes frames on any thread, each on its own, so handing them to
+    /// Into a TAP, which has a [`Header::Virtio`](crate::host::Header). Every worker writes by itself: the kernel takes frames on any thread, each on its own, so handing them to
     /// one worker would only cost a queue and a wake-up. A flow stays in order, for it stays with one worker.
     Tap(Arc<Tap>),
+}
+
+/// What large frames take where the port itself does not.
+#[derive(Clone, Debug, Default)]
+pub struct Cutting {
+    /// Buffers for what they are cut into, which take the longest frame of the port's MTU.
+    pub pool: Option<Mempool>,
+    /// Who has the kernel cut those that leave in a tunnel.
+    pub socket: Option<Arc<PacketSocket>>,
 }
 
 /// A port's counters that the forwarding engine does not keep.
@@ -53,6 +62,7 @@ pub(crate) enum Change {
         name: String,
         rx: Vec<Receiving>,
         sending: Sending,
+        cutting: Cutting,
     },
     /// Gives the queues back by dropping them, then answers.
     Detach {
@@ -95,7 +105,7 @@ impl WorkerHandle {
         Ok(())
     }
 
-    /// Gives it a port: what to receive from, and a way to send.
+    /// Gives it a port: what to receive from, and a way to send. Large frames are lost there.
     ///
     /// # Errors
     /// When the worker has ended.
@@ -106,7 +116,22 @@ impl WorkerHandle {
         rx: Vec<Receiving>,
         sending: Sending,
     ) -> Result<(), Error> {
-        self.change(Change::Attach { port, name: name.into(), rx, sending })
+        self.change(Change::Attach { port, name: name.into(), rx, sending, cutting: Cutting::default() })
+    }
+
+    /// The same, for a port where large frames may come or go.
+    ///
+    /// # Errors
+    /// When the worker has ended.
+    pub fn attach_cutting(
+        &self,
+        port: PortId,
+        name: impl Into<String>,
+        rx: Vec<Receiving>,
+        sending: Sending,
+        cutting: Cutting,
+    ) -> Result<(), Error> {
+        self.change(Change::Attach { port, name: name.into(), rx, sending, cutting })
     }
 
     /// A way to send frames through it.

@@ -7,6 +7,8 @@
 mod frame;
 mod idle;
 mod inbox;
+mod large;
+mod port;
 mod taps;
 
 use std::os::fd::AsFd;
@@ -15,15 +17,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytemuck::TransparentWrapper;
-use dpdk::{Burst, Eal, Mbuf, RxQueue};
-use forwarding::{Class, PortId, Reason, Verdict};
+use dpdk::{Burst, Eal, Mbuf, Mempool, RxQueue};
+use forwarding::{Class, Coalescer, PortId, Reason, Verdict};
 use tracing::{debug, error, warn};
 
 use self::frame::Frame;
 use self::idle::Sleeper;
 pub(crate) use self::inbox::Change;
-pub use self::inbox::{FrameSender, PortCount, Receiving, Sending, WorkerHandle};
+pub use self::inbox::{Cutting, FrameSender, PortCount, Receiving, Sending, WorkerHandle};
 use self::inbox::{Inbox, inbox};
+pub use self::port::LEAST_TRAIN;
+use self::port::{PortSlot, Sender};
 pub use self::taps::TapQueue;
 use self::taps::Taps;
 use crate::config::Idle;
@@ -35,8 +39,6 @@ use crate::wake::Waker;
 
 /// Packets taken from a queue at once.
 const RX_BURST: usize = 64;
-/// Packets sent at once.
-const TX_BURST: usize = 64;
 /// Frames of others sent per round.
 const FRAMES_PER_ROUND: usize = 64;
 /// Rounds without work after which a worker sleeps: some microseconds with NIC queues.
@@ -98,6 +100,9 @@ pub fn spawn(
         touched: Vec::new(),
         verdicts: [Verdict::Drop(Reason::PortDown); RX_BURST],
         copies: Vec::new(),
+        cut: Vec::new(),
+        coalescer: Coalescer::default(),
+        train: Vec::new(),
         learner: learning.waker(),
         tracer: tracer.clone(),
         clock: Clock::new(),
@@ -143,15 +148,6 @@ struct Polled {
     queue: RxQueue,
 }
 
-struct PortSlot {
-    port: PortId,
-    sending: Sending,
-    waiting: Burst<TX_BURST>,
-    /// Of what waits.
-    bytes: u64,
-    touched: bool,
-}
-
 struct Worker {
     engine: forwarding::Worker,
     slow_path: HandOverSender,
@@ -167,6 +163,11 @@ struct Worker {
     verdicts: [Verdict; RX_BURST],
     /// Copies of one frame.
     copies: Vec<(Mbuf, Verdict)>,
+    /// What a large frame was cut into.
+    cut: Vec<Mbuf>,
+    coalescer: Coalescer,
+    /// Packets that leave together.
+    train: Vec<u8>,
     /// Who looks at what the engine reports.
     learner: Waker,
     /// Whether somebody wants to see packets.
@@ -214,8 +215,11 @@ impl Worker {
         }
         worked |= self.take_frames();
         for number in 0..self.taps.poll(worked) {
-            if let Some(port) = self.taps.receive(number, burst) {
+            if let Some((port, refused)) = self.taps.receive(number, burst) {
                 worked = true;
+                if refused > 0 {
+                    self.engine.count_dropped(port, Reason::MalformedIp, refused);
+                }
                 add(&self.count.bursts, 1);
                 add(&self.count.packets, burst.len() as u64);
                 self.forward(port, burst);
@@ -233,7 +237,8 @@ impl Worker {
         if !self.tracer.is_on() {
             return self.forward_watched(port, burst, &mut Unwatched);
         }
-        let mut catch = self.tracer.catch(port, burst.iter().map(Mbuf::data));
+        let frames = burst.iter().map(|packet| (packet.data(), large::offload(packet)));
+        let mut catch = self.tracer.catch(port, frames);
         self.forward_watched(port, burst, &mut catch);
         catch.send();
     }
@@ -248,6 +253,9 @@ impl Worker {
             let verdict = self.verdicts.get(index).copied().unwrap_or(Verdict::Drop(Reason::PortDown));
             watch.verdict(index, verdict);
             handed_over |= match verdict {
+                Verdict::Replicate if packet.note().is_some() => {
+                    self.replicate_finished(port, packet, |copy| watch.copy(index, copy))
+                }
                 Verdict::Replicate => self.replicate(port, packet, |copy| watch.copy(index, copy)),
                 verdict => self.carry_out(port, packet, verdict),
             };
@@ -262,12 +270,45 @@ impl Worker {
         match verdict {
             Verdict::Transmit(to) => self.queue(to, packet),
             Verdict::HandOver(reason) => {
-                self.slow_path.send(reason.class().unwrap_or(Class::Other), port, packet);
+                let class = reason.class().unwrap_or(Class::Other);
+                if packet.note().is_some() {
+                    // As it would have come from a host that does it all itself: policed as so many, too.
+                    let pool = pool_of(&self.ports, port);
+                    let lost =
+                        large::finish(packet, pool, 0, |packet| self.slow_path.send(class, port, packet));
+                    self.engine.count_dropped(port, Reason::NoBuffer, lost);
+                } else {
+                    self.slow_path.send(class, port, packet);
+                }
                 return true;
             }
             Verdict::Drop(_) | Verdict::Replicate => drop(packet),
         }
         false
+    }
+
+    /// The same for one with something left to do, which is done first: copies of a large frame would be too large for some
+    /// ports and too many for the pool. Tells the places of one of those that it stands for.
+    #[cold]
+    fn replicate_finished(&mut self, port: PortId, packet: Mbuf, mut tell: impl FnMut(Verdict)) -> bool {
+        let count = large::offload(&packet).map_or(1, |offload| offload.segments(packet.len()));
+        if !self.engine.may_flood_more(port, count - 1) {
+            self.engine.count_dropped(port, Reason::FloodLimited, 1);
+            return false;
+        }
+        let mut cut = std::mem::take(&mut self.cut);
+        let lost = large::finish(packet, pool_of(&self.ports, port), 0, |packet| cut.push(packet));
+        self.engine.count_dropped(port, Reason::NoBuffer, lost);
+        let mut handed_over = false;
+        for (index, packet) in cut.drain(..).enumerate() {
+            handed_over |= self.replicate(port, packet, |verdict| {
+                if index == 0 {
+                    tell(verdict);
+                }
+            });
+        }
+        self.cut = cut;
+        handed_over
     }
 
     /// Sends a packet to all its places, and tells them; whether one of them is the kernel.
@@ -291,14 +332,10 @@ impl Worker {
     fn queue(&mut self, port: PortId, packet: Mbuf) {
         // A port that was just removed: the engine's verdict is older.
         let Some(Some(slot)) = self.ports.get_mut(usize::from(port.0)) else { return };
-        if slot.waiting.is_full() {
-            slot.send(&self.engine);
-        }
-        // There is room: sending empties it.
-        let bytes = packet.len() as u64;
-        if slot.waiting.push(packet).is_ok() {
-            slot.bytes += bytes;
-        }
+        slot.queue(
+            packet,
+            &mut Sender { engine: &self.engine, coalescer: &mut self.coalescer, train: &mut self.train },
+        );
         if !slot.touched {
             slot.touched = true;
             self.touched.push(port);
@@ -306,9 +343,11 @@ impl Worker {
     }
 
     fn flush(&mut self) {
+        let mut sender =
+            Sender { engine: &self.engine, coalescer: &mut self.coalescer, train: &mut self.train };
         for port in self.touched.drain(..) {
             if let Some(Some(slot)) = self.ports.get_mut(usize::from(port.0)) {
-                slot.send(&self.engine);
+                slot.send(&mut sender);
                 slot.touched = false;
             }
         }
@@ -329,7 +368,7 @@ impl Worker {
         while let Ok(change) = self.inbox.changes.try_recv() {
             any = true;
             match change {
-                Change::Attach { port, name, rx, sending } => {
+                Change::Attach { port, name, rx, sending, cutting } => {
                     debug!(name, queues = rx.len(), "port attached");
                     for receiving in rx {
                         match receiving {
@@ -342,8 +381,7 @@ impl Worker {
                         self.ports.resize_with(index + 1, || None);
                     }
                     if let Some(slot) = self.ports.get_mut(index) {
-                        *slot =
-                            Some(PortSlot { port, sending, waiting: Burst::new(), bytes: 0, touched: false });
+                        *slot = Some(PortSlot::new(port, sending, cutting));
                     }
                     self.watch_queues();
                 }
@@ -397,42 +435,7 @@ impl Worker {
     }
 }
 
-impl PortSlot {
-    /// Sends what waits. What the device has no room for is dropped and counted: waiting would stall the other ports.
-    fn send(&mut self, engine: &forwarding::Worker) {
-        let all = self.waiting.len();
-        let bytes = std::mem::take(&mut self.bytes);
-        let refused = match &mut self.sending {
-            Sending::Own(queue) => {
-                let sent = queue.send(&mut self.waiting);
-                let left: u64 = self.waiting.iter().map(|frame| frame.len() as u64).sum();
-                engine.count_transmitted(self.port, sent as u64, bytes - left);
-                self.waiting.clear();
-                all - sent
-            }
-            Sending::Through(worker) => {
-                let refused =
-                    self.waiting.drain().filter_map(|frame| (!worker.send(self.port, frame)).then_some(()));
-                let refused = refused.count();
-                worker.flush();
-                refused
-            }
-            Sending::Tap(tap) => {
-                let (mut sent, mut sent_bytes) = (0, 0);
-                for frame in self.waiting.iter() {
-                    // Refused while the kernel's end is down.
-                    if tap.write(frame.data()).is_ok() {
-                        sent += 1;
-                        sent_bytes += frame.len() as u64;
-                    }
-                }
-                engine.count_transmitted(self.port, sent as u64, sent_bytes);
-                self.waiting.clear();
-                all - sent
-            }
-        };
-        if refused > 0 {
-            engine.count_dropped(self.port, Reason::TxFull, refused as u64);
-        }
-    }
+/// Where buffers for what came in by a port come from.
+fn pool_of(ports: &[Option<PortSlot>], port: PortId) -> Option<&Mempool> {
+    ports.get(usize::from(port.0))?.as_ref()?.pool()
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use dpdk::{Burst, Mbuf, Mempool};
-use forwarding::PortId;
+use forwarding::{PortId, VirtioHeader};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use tracing::{debug, warn};
 
@@ -19,14 +19,19 @@ const READY: usize = 64;
 /// How long TAPs may wait that had nothing while the worker is busy with others, in microseconds.
 const REST_MICROSECONDS: u64 = 10;
 
-/// The receiving side of a TAP.
-///
-/// Should a TAP have a header in front of its frames ([`Header`](crate::host::Header)), it is read into the headroom: the
-/// buffer is grown by its length at the front for the read, and trimmed by it after.
+/// Bytes taken from one TAP at once, about: what is read stays in the cache until it is sent, and the pool of large buffers
+/// needs no more than some of a round. A large frame is at most 64 KiB.
+const BYTES: usize = 256 * 1024;
+/// And large frames, which may be small for that.
+const LARGE: usize = 16;
+
+/// The receiving side of a TAP, which has a [`Header::Virtio`](crate::host::Header).
 #[derive(Debug)]
 pub struct TapQueue {
     tap: Arc<Tap>,
     pool: Mempool,
+    /// For frames that do not fit a buffer of `pool`; without it there are none.
+    large: Option<Mempool>,
     /// Taken for a read that found nothing, and kept for the next.
     spare: Option<Mbuf>,
     /// The device has been deleted.
@@ -34,40 +39,87 @@ pub struct TapQueue {
 }
 
 impl TapQueue {
-    /// Reads `tap` into buffers of `pool`.
-    pub fn new(tap: Arc<Tap>, pool: Mempool) -> Self {
-        Self { tap, pool, spare: None, gone: false }
+    /// Reads `tap` into buffers of `pool`, and what is too long for these into buffers of `large`.
+    pub fn new(tap: Arc<Tap>, pool: Mempool, large: Option<Mempool>) -> Self {
+        Self { tap, pool, large, spare: None, gone: false }
     }
 
-    /// Adds what has arrived to `burst`, as far as there is room. Frames larger than a buffer are dropped, and so are all
-    /// while the pool is empty: they wait in the TAP's own queue, which the kernel bounds.
+    /// Adds what has arrived to `burst`, as far as there is room. Frames larger than a buffer are dropped. While a pool is
+    /// empty, frames wait in the TAP's own queue, which the kernel bounds. `spare` is a large buffer kept for the next read,
+    /// of any TAP; `refused` counts frames that ask for what their headers do not allow.
+    ///
+    /// A frame is read into a usual buffer, and the rest that does not fit into a large one, behind as much room as the
+    /// first part takes, which is then copied there: usual frames are not copied, and of large ones little.
     ///
     /// # Errors
     /// When the TAP has been deleted.
-    fn receive<const N: usize>(&mut self, burst: &mut Burst<N>) -> io::Result<()> {
-        while !burst.is_full() {
+    fn receive<const N: usize>(
+        &mut self,
+        burst: &mut Burst<N>,
+        spare: &mut Option<Mbuf>,
+        refused: &mut u64,
+    ) -> io::Result<()> {
+        let (mut bytes, mut large_frames) = (0, 0);
+        while !burst.is_full() && bytes < BYTES && large_frames < LARGE {
             let Some(mut packet) = self.spare.take().or_else(|| self.pool.alloc()) else { return Ok(()) };
-            let room = packet.tailroom();
-            let Some(space) = packet.append(room) else { return Ok(()) };
-            match self.tap.read(space) {
-                // The kernel cuts off what does not fit; one byte is left free to tell.
-                Ok(length) if length < room => {
-                    packet.truncate(length);
-                    // There is room: the loop asked.
-                    let _ = burst.push(packet);
-                }
-                Ok(_) => {
-                    packet.truncate(0);
+            let mut large = spare.take();
+            if let Some(pool) = &self.large
+                && large.is_none()
+            {
+                large = pool.alloc();
+                if large.is_none() {
                     self.spare = Some(packet);
+                    return Ok(());
                 }
-                Err(error) => {
-                    packet.truncate(0);
-                    self.spare = Some(packet);
-                    return match error.kind() {
-                        ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(()),
-                        _ => Err(error),
-                    };
+            }
+            let mut header = VirtioHeader::default();
+            let (first, all) = (packet.tailroom(), large.as_ref().map_or(0, Mbuf::tailroom));
+            let room = first.max(all);
+            let space = packet.append(first).unwrap_or_default();
+            let rest = large.as_mut().and_then(|large| large.append(all)).unwrap_or_default();
+            let result = self.tap.read_large(&mut header, [space, rest.get_mut(first..).unwrap_or_default()]);
+            // The kernel cuts off what does not fit; one byte is left free to tell.
+            let length = *result.as_ref().unwrap_or(&0);
+            let read = (1..room).contains(&length);
+            let mut taken = None;
+            if read && length <= first {
+                packet.truncate(length);
+                taken = Some(packet);
+            } else {
+                if read && let Some(mut large) = large.take() {
+                    large.truncate(length);
+                    if let Some(front) = large.data_mut().get_mut(..first) {
+                        front.copy_from_slice(packet.data());
+                    }
+                    large_frames += 1;
+                    taken = Some(large);
                 }
+                packet.truncate(0);
+                self.spare = Some(packet);
+            }
+            if let Some(mut large) = large {
+                large.truncate(0);
+                *spare = Some(large);
+            }
+            if let Some(mut packet) = taken {
+                bytes += length;
+                match header.read(packet.data()) {
+                    Ok(offload) => {
+                        if offload.is_some() {
+                            super::large::leave(&mut packet, offload);
+                        }
+                        // There is room: the loop asked.
+                        let _ = burst.push(packet);
+                    }
+                    Err(_) => *refused += 1,
+                }
+            }
+            match result {
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -82,6 +134,8 @@ pub(super) struct Taps {
     epoll: Epoll,
     /// Places in `queues` of those to read in this round.
     ready: Vec<usize>,
+    /// For the next read of any of them.
+    spare: Option<Mbuf>,
     rest: u64,
     /// Not before, while there is other work.
     next: u64,
@@ -94,7 +148,7 @@ impl Taps {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map_err(|errno| Error::system("make an epoll descriptor")(errno.into()))?;
         let rest = dpdk::tsc::hertz() / 1_000_000 * REST_MICROSECONDS;
-        Ok(Self { queues: Vec::new(), count: 0, epoll, ready: Vec::new(), rest, next: 0 })
+        Ok(Self { queues: Vec::new(), count: 0, epoll, ready: Vec::new(), spare: None, rest, next: 0 })
     }
 
     /// Reads `queue` from now on.
@@ -154,22 +208,28 @@ impl Taps {
         self.ready.len()
     }
 
-    /// Receives from the TAP of that number of this round's. Its port, when there was anything.
-    pub(super) fn receive<const N: usize>(&mut self, number: usize, burst: &mut Burst<N>) -> Option<PortId> {
+    /// Receives from the TAP of that number of this round's. Its port, when there was anything, and how many frames were
+    /// refused.
+    pub(super) fn receive<const N: usize>(
+        &mut self,
+        number: usize,
+        burst: &mut Burst<N>,
+    ) -> Option<(PortId, u64)> {
         let place = *self.ready.get(number)?;
         let (port, queue) = self.queues.get_mut(place)?.as_mut()?;
-        if let Err(error) = queue.receive(burst) {
+        let mut refused = 0;
+        if let Err(error) = queue.receive(burst, &mut self.spare, &mut refused) {
             // It would be ready for ever. Its port is closed as soon as the topology hears of it.
             debug!(tap = queue.tap.name(), %error, "TAP has gone");
             queue.gone = true;
             let _ = self.epoll.delete(&*queue.tap);
         }
-        if burst.is_empty() {
+        if burst.is_empty() && refused == 0 {
             return None;
         }
         // There may be more at once.
         self.next = 0;
-        Some(*port)
+        Some((*port, refused))
     }
 }
 

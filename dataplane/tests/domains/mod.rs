@@ -1,6 +1,7 @@
 //! An L2VNI with two TAP ports, stretched to a bridge of the kernel with a VXLAN device, and a host behind that. The test
 //! does what frr-bridge would do. Takes root.
 
+mod large;
 mod traces;
 
 use std::collections::BTreeMap;

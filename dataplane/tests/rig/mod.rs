@@ -1,5 +1,7 @@
 //! A real pe-dataplane in namespaces of its own, with hosts around it. The test does what frr-bridge would do.
 
+mod stream;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

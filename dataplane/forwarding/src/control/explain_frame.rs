@@ -11,6 +11,7 @@ use crate::headers::arp::ArpView;
 use crate::headers::nd::NdView;
 use crate::headers::{ETHERNET, ETHERTYPE_ARP, EthernetView, Family};
 use crate::learn::Origin;
+use crate::offload::Segments;
 use crate::packet::{Buffer, Packet};
 use crate::pipeline::{Frame, Ingress, Inside, Place, Routed, locate};
 use crate::reason::{Reason, Verdict};
@@ -34,8 +35,19 @@ pub struct FrameExplanation {
 impl Control {
     /// What would happen to a frame that comes in by a port, without counting or learning it.
     pub fn explain_frame(&self, port: PortId, frame: &[u8]) -> FrameExplanation {
+        self.explain_packet(port, Buffer::new(frame))
+    }
+
+    /// The same for one that a host left something to do for. What a large one is cut into goes the same way; it is
+    /// shown as one.
+    pub fn explain_packet(&self, port: PortId, packet: Buffer) -> FrameExplanation {
+        let offload = packet.offload();
+        let frame = packet.data();
         let mut steps = vec![format!("received on {}: {}", self.port_name(port), summary(frame))];
         let mut reader = self.silent_reader();
+        if let Some(offload) = offload.filter(|offload| offload.is_large()) {
+            steps.push(format!("large: {} packets in one", offload.segments(frame.len())));
+        }
         let located = reader.ingress(port).ok_or(Reason::PortDown).and_then(|ingress| {
             let located = locate(&self.tables, &ingress, frame)?;
             self.explain_located(&mut steps, &located);
@@ -44,7 +56,7 @@ impl Control {
         if let Err(reason) = located {
             steps.push(format!("classified: {reason}"));
         }
-        let mut packets = [Buffer::new(frame)];
+        let mut packets = [packet];
         let mut verdicts = [Verdict::Drop(Reason::PortDown)];
         reader.process(port, &mut packets, &mut verdicts);
         let [packet] = packets;
@@ -53,6 +65,7 @@ impl Control {
         match verdict {
             Verdict::Transmit(to) => sent.push((to, packet.data().to_vec())),
             Verdict::Replicate => {
+                let packet = first_segment(&packet).unwrap_or(packet);
                 reader.replicate(
                     port,
                     &packet,
@@ -223,6 +236,14 @@ impl Control {
         });
         Ok((steps, outcome))
     }
+}
+
+/// The first of the packets in a large frame: the others are copied as it is.
+fn first_segment(packet: &Buffer) -> Option<Buffer> {
+    let segments = Segments::new(packet.data(), packet.offload()?)?;
+    let mut first = vec![0; segments.length(0)];
+    segments.write(0, &mut first);
+    Some(Buffer::new(&first))
 }
 
 /// A frame in few words.

@@ -63,13 +63,15 @@ impl Exit {
     }
 }
 
-/// By which way a packet leaves. `destination` is its own, of either family.
+/// By which way a packet leaves. `destination` is its own, of either family; `segment` is asked of one that is too big, for
+/// the length of what it is to be cut into.
 #[inline(always)]
 pub(super) fn leave(
     tables: &Tables,
     path: PathKind,
     destination: impl Fn() -> u128,
     ip: Ip,
+    segment: impl Fn() -> Option<usize>,
 ) -> Result<Exit, Reason> {
     match path {
         PathKind::Local => return Err(Reason::Local),
@@ -92,11 +94,18 @@ pub(super) fn leave(
     if own.is_none() {
         return Err(Reason::NoPort);
     }
-    if usize::from(ip.length) + overhead > usize::from(own.number()) {
+    let mtu = usize::from(own.number());
+    if usize::from(ip.length) + overhead > mtu && !segments_fit(segment, mtu - overhead.min(mtu)) {
         return Err(Reason::TooBig);
     }
     let bridge = record.svi_of().map_or(0, |bridge| bridge + 1);
     Ok(Exit { neighbor, own, tunnel, bridge })
+}
+
+/// Whether what a frame is to be cut into fits; an ordinary one is as long as it is.
+#[cold]
+pub(super) fn segments_fit(segment: impl Fn() -> Option<usize>, room: usize) -> bool {
+    segment().is_some_and(|length| length <= room)
 }
 
 /// The neighbour that a plain path leads to.

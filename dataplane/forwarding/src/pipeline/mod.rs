@@ -248,6 +248,16 @@ impl Worker {
         self.learner.take_reported()
     }
 
+    /// Whether a frame of a bridge domain's port that may be flooded and is cut into several may be flooded in `more` besides
+    /// the first. Nothing limits what did not come in by a port of a domain.
+    #[cold]
+    pub fn may_flood_more(&mut self, port: PortId, more: usize) -> bool {
+        let Some(Ingress { place: Place::Bridged { flood_rate, .. }, .. }) = self.ingress(port) else {
+            return true;
+        };
+        (0..more).all(|_| self.learner.may_flood(port, flood_rate))
+    }
+
     /// Says that nothing of the tables is held any more. To be called once per burst, and once per empty poll.
     #[inline]
     pub fn quiescent(&mut self) {
@@ -481,7 +491,8 @@ impl Finish<'_> {
             let i = usize::from(lookups.packet[at]);
             let path = lookups.paths[at].kind();
             let ip = exit::Ip { length: self.length[i], ttl: self.ttl[i], hash: self.hash[i] };
-            let result = exit::leave(self.tables, path, || bits(&lookups.keys[at]), ip);
+            let segment = || packets.get(i)?.segment_length(self.l3[i].into());
+            let result = exit::leave(self.tables, path, || bits(&lookups.keys[at]), ip, segment);
             let (Some(verdict), Some(packet)) = (verdicts.get_mut(i), packets.get(i)) else { continue };
             *verdict = match result {
                 Ok(exit) => {

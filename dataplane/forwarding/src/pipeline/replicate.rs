@@ -20,7 +20,7 @@ impl Worker {
     ///
     /// Copies go to every other port of the domain; from a port also to every VTEP of its flood list, from a tunnel to
     /// none (split horizon). ARP and ND of a domain with a router are for the kernel too. Copies that cannot be made or
-    /// do not fit are counted as dropped.
+    /// do not fit are counted as dropped. A [large frame](crate::Offload) is to be cut before: none of its copies would fit.
     pub fn replicate<P: Packet>(
         &mut self,
         port: PortId,
@@ -76,7 +76,7 @@ fn prepare<P: Packet>(
     let payload = inside.frame.len().saturating_sub(ETHERNET);
     match target {
         FloodTarget::Port(to) => {
-            fits(payload, mtu(tables, to)?.number(), false)?;
+            fits(payload, mtu(tables, to)?.number(), false, || None)?;
             let tos = match inside.outer_tos {
                 Some(outer) => bridge::decapsulated_tos(outer, inside.frame)?,
                 None => None,
@@ -88,7 +88,7 @@ fn prepare<P: Packet>(
         FloodTarget::Tunnel(tunnel) => {
             let (neighbor, overhead) = exit::underlay(tables, tunnel, hash)?;
             let own = mtu(tables, PortId(neighbor.number()))?;
-            fits(payload + overhead, own.number(), false)?;
+            fits(payload + overhead, own.number(), false, || None)?;
             let exit = Exit::default().tunnelled(neighbor, own, tunnel);
             rewrite::encapsulate(tables, &exit, hash, made)?;
             Ok(exit.port())

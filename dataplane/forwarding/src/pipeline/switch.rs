@@ -110,7 +110,7 @@ impl Bridged<'_> {
                 MacPlace::Unknown => unknown(switch.bridge[at]),
                 MacPlace::Port(port) if from == From::Port(port) => Verdict::Drop(Reason::SamePort),
                 MacPlace::Tunnel(_) if from == From::Tunnel => Verdict::Drop(Reason::SplitHorizon),
-                MacPlace::Port(port) => match self.by_port(port, i, routed) {
+                MacPlace::Port(port) => match self.by_port(port, i, routed, packet) {
                     Ok(()) => {
                         exits[i] = exit.bridged(port);
                         switch.inner[at] = None;
@@ -125,7 +125,7 @@ impl Bridged<'_> {
                             .flow_hash()
                             .map_or_else(|| frame_flow_hash(packet.data()), FlowHash::from_nic);
                     }
-                    match self.by_tunnel(tunnel, self.hash[i], i, routed) {
+                    match self.by_tunnel(tunnel, self.hash[i], i, routed, packet) {
                         Ok((neighbor, own)) => {
                             switch.inner[at] = routed.then(|| (exit.neighbor.mac(), exit.own.mac()));
                             exits[i] = exit.tunnelled(neighbor, own, tunnel);
@@ -145,22 +145,32 @@ impl Bridged<'_> {
     }
 
     #[inline(always)]
-    fn by_port(&self, port: PortId, packet: usize, routed: bool) -> Result<(), Reason> {
+    fn by_port<P: Packet>(&self, port: PortId, at: usize, routed: bool, packet: &P) -> Result<(), Reason> {
         let mtu = mtu(self.tables, port)?.number();
-        fits(self.payload(packet, routed), mtu, routed)
+        let segment = || packet.segment_length(self.l3(at, routed));
+        fits(self.payload(at, routed), mtu, routed, segment)
+    }
+
+    /// Where the IP packet starts, if one is in there.
+    #[inline(always)]
+    fn l3(&self, packet: usize, routed: bool) -> usize {
+        usize::from(self.at[packet]) + if routed { 0 } else { ETHERNET }
     }
 
     #[inline(always)]
-    fn by_tunnel(
+    fn by_tunnel<P: Packet>(
         &self,
         tunnel: u32,
         hash: FlowHash,
-        packet: usize,
+        at: usize,
         routed: bool,
+        packet: &P,
     ) -> Result<(Station, Station), Reason> {
         let (neighbor, overhead) = exit::underlay(self.tables, tunnel, hash)?;
         let own = mtu(self.tables, PortId(neighbor.number()))?;
-        fits(self.payload(packet, routed) + overhead, own.number(), routed)?;
+        let segment = || packet.segment_length(self.l3(at, routed));
+        let segment = || segment().map(|length| length + overhead);
+        fits(self.payload(at, routed) + overhead, own.number(), routed, segment)?;
         Ok((neighbor, own))
     }
 
@@ -216,10 +226,16 @@ pub(super) fn mtu(tables: &Tables, port: PortId) -> Result<Station, Reason> {
     station.filter(|station| !station.is_none()).ok_or(Reason::NoPort)
 }
 
-/// A routed packet that is too big is answered by the kernel; of a bridged one nobody is told.
+/// A routed packet that is too big is answered by the kernel; of a bridged one nobody is told. A large frame fits when what
+/// it is to be cut into does.
 #[inline(always)]
-pub(super) fn fits(length: usize, mtu: u16, routed: bool) -> Result<(), Reason> {
-    if length <= usize::from(mtu) {
+pub(super) fn fits(
+    length: usize,
+    mtu: u16,
+    routed: bool,
+    segment: impl Fn() -> Option<usize>,
+) -> Result<(), Reason> {
+    if length <= usize::from(mtu) || exit::segments_fit(segment, mtu.into()) {
         Ok(())
     } else if routed {
         Err(Reason::TooBig)

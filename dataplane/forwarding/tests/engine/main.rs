@@ -7,6 +7,7 @@ mod concurrent;
 mod ecmp;
 mod frames;
 mod lab;
+mod large;
 mod learning;
 mod oracle;
 mod robust;

@@ -23,8 +23,8 @@ pub(super) enum Backend {
 pub(super) enum Queues {
     /// Queues of a DPDK device.
     Dpdk(Vec<RxQueue>, Vec<TxQueue>),
-    /// One reader, and as many writers as there are workers.
-    Tap(Arc<Tap>, Mempool),
+    /// One reader, and as many writers as there are workers; with buffers for usual frames and for large ones.
+    Tap(Arc<Tap>, Mempool, Option<Mempool>),
 }
 
 /// One worker's part.
@@ -112,11 +112,11 @@ impl Queues {
                     }
                 }
             }
-            Self::Tap(tap, pool) => {
+            Self::Tap(tap, pool, large) => {
                 for share in &mut shares {
                     share.sending = Sending::Tap(Arc::clone(&tap));
                 }
-                receive(&mut shares, 0, Receiving::Tap(TapQueue::new(tap, pool)));
+                receive(&mut shares, 0, Receiving::Tap(TapQueue::new(tap, pool, large)));
             }
         }
         (shares, polled_by)
