@@ -77,6 +77,7 @@ mod netns;
 pub mod port;
 mod queue;
 pub mod tsc;
+mod xdp;
 
 pub use burst::{Burst, Drain};
 pub use cpus::{CpuSet, CpuSetError};
@@ -90,3 +91,4 @@ pub use port::{
     Probed, Started, has_vhost_net,
 };
 pub use queue::{RxQueue, TxQueue};
+pub use xdp::AfXdp;
