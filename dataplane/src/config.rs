@@ -52,6 +52,10 @@ pub struct Config {
     #[arg(long, value_enum, default_value_t = TapBackend::Tap)]
     pub tap_backend: TapBackend,
 
+    /// What carries the packets of Linux interfaces (netdev ports).
+    #[arg(long, value_enum, default_value_t = NetdevBackend::Auto)]
+    pub netdev_backend: NetdevBackend,
+
     /// EAL arguments in place of the derived ones, separated by spaces.
     #[arg(long, allow_hyphen_values = true)]
     pub eal_args: Option<String>,
@@ -97,6 +101,18 @@ impl TapBackend {
             Self::VirtioUser => true,
         }
     }
+}
+
+/// What carries the packets of Linux interfaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum NetdevBackend {
+    /// `af-xdp` where kernel and interface can, else `af-packet`.
+    #[default]
+    Auto,
+    /// AF_XDP sockets.
+    AfXdp,
+    /// Packet sockets.
+    AfPacket,
 }
 
 /// A rate for one class of handed-over packets.

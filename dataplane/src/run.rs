@@ -19,7 +19,7 @@ use crate::host::Netns;
 use crate::learning::Learning;
 use crate::rpc::{FibSessions, ProcessInfo, Services, listen, serve};
 use crate::slowpath::SlowPath;
-use crate::topology::{Namespaces, Ports, Topology};
+use crate::topology::{Carriers, Namespaces, Ports, Topology};
 use crate::trace::Tracer;
 use crate::worker::{self, WorkerConfig};
 
@@ -126,7 +126,10 @@ fn start(
         runtime.handle(),
         namespaces,
         config.buffers,
-        config.tap_backend.uses_virtio(dpdk::has_vhost_net),
+        Carriers {
+            virtio_user: config.tap_backend.uses_virtio(dpdk::has_vhost_net),
+            netdev: config.netdev_backend,
+        },
         handles,
         slow_path.clone(),
     )?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use dataplane_api::v1::inspect_client::InspectClient;
 use dataplane_api::v1::{self, path};
-use rig::{Rig, bytes, connected, group, is_root, neighbor, netdev, route, tap};
+use rig::{PATIENCE, Rig, bytes, connected, group, is_root, neighbor, netdev, route, tap};
 
 fn sum(reasons: &[v1::ReasonCounter]) -> u64 {
     reasons.iter().map(|reason| reason.packets).sum()
@@ -40,7 +40,8 @@ async fn routes_between_interfaces() {
     assert_eq!(state.generation, again.generation, "the same state twice changes nothing");
     for port in &state.ports {
         assert_eq!(port.addresses.len(), 2, "{port:?}");
-        assert_eq!(port.driver, "net_af_packet");
+        let drivers = ["af_xdp", "af_xdp (generic)", "net_af_packet"];
+        assert!(drivers.contains(&port.driver.as_str()), "{port:?}");
         rig.dress_shadow(port);
     }
     rig.state_when(|state| state.ports.iter().all(|port| port.health() == v1::Health::Up)).await;
@@ -123,7 +124,7 @@ async fn an_mtu_beyond_the_ring_is_not_promised() {
     if !is_root() {
         return;
     }
-    let mut rig = Rig::start(&[]).await;
+    let mut rig = Rig::start(&["--netdev-backend", "af-packet"]).await;
     rig.wire("a", "wa", &[]);
     let mut port = netdev("pa", "wa", "");
     let state = rig.apply_well(v1::TopologySpec { ports: vec![port.clone()], ..Default::default() }).await;
@@ -132,6 +133,68 @@ async fn an_mtu_beyond_the_ring_is_not_promised() {
     let state = rig.apply_well(v1::TopologySpec { ports: vec![port], ..Default::default() }).await;
     assert_eq!(state.ports[0].mtu, 1964, "what a slot of 2048 bytes holds");
     rig.apply_well(v1::TopologySpec::default()).await;
+}
+
+/// Both kinds of socket carry an interface, AF_XDP where it can: where it takes larger packets than that, a packet socket does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_netdev_port_is_af_xdp_where_it_can_be() {
+    if !is_root() {
+        return;
+    }
+    let mut rig = Rig::start(&[]).await;
+    rig.wire("a", "wa", &["10.1.0.10/24"]);
+    rig.wire("b", "wb", &["10.2.0.10/24"]);
+    for (name, interface, address) in [("a", "wa", "10.1.0.1/24"), ("b", "wb", "10.2.0.1/24")] {
+        rig.run("host", &format!("ip addr add {address} dev {interface}"));
+        rig.run(name, "ip route add default dev eth0");
+    }
+    rig.run("host", "ip link set wb mtu 9000");
+    rig.run("b", "ip link set eth0 mtu 9000");
+    let ports = vec![netdev("pa", "wa", ""), netdev("pb", "wb", "")];
+    let state = rig.apply_well(v1::TopologySpec { ports, ..Default::default() }).await;
+    let [pa, pb] = <[_; 2]>::try_from(state.ports).unwrap();
+    assert_eq!((pb.driver.as_str(), pb.mtu), ("net_af_packet", 9000));
+    // Not every kernel has AF_XDP sockets.
+    let protocols = std::fs::read_to_string("/proc/net/protocols").unwrap();
+    if protocols.lines().any(|line| line.starts_with("XDP ")) {
+        assert_eq!((pa.driver.as_str(), pa.mtu), ("af_xdp", 1500));
+    }
+    for port in [&pa, &pb] {
+        rig.dress_shadow(port);
+    }
+    let mut session = rig.session().await;
+    let mut batch = v1::FibBatch::default();
+    for (port, subnet, name) in [(&pa, "10.1.0.0/24", "a"), (&pb, "10.2.0.0/24", "b")] {
+        batch.groups.push(group(port.id + 1, connected(port.id)));
+        route(&mut batch, 0, subnet, port.id + 1);
+        let host = subnet.replace("0.0/24", "0.10");
+        batch.neighbors.push(neighbor(port.id, &host, &rig.mac(name, "eth0")));
+    }
+    session.batch_well(batch).await;
+    for (name, port) in [("a", &pa), ("b", &pb)] {
+        let mac = port.mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":");
+        let other = if name == "a" { "10.2.0.10" } else { "10.1.0.10" };
+        rig.run(name, &format!("ip neigh add {other} lladdr {mac} dev eth0"));
+    }
+    assert!(rig.pings("a", "10.2.0.10", "-s 1400"));
+    // A connection: its checksums are left to the interface by both kernels.
+    let netns = |name: &str| dataplane::host::Netns::open(rig.netns_path(name).as_ref()).unwrap();
+    let listener = netns("b").run(|| std::net::TcpListener::bind("10.2.0.10:9")).unwrap().unwrap();
+    let sent: Vec<u8> = (0..1_000_000_u32).map(|number| number.to_le_bytes()[1]).collect();
+    let received = std::thread::scope(|scope| {
+        let receiver = scope.spawn(|| {
+            let mut all = Vec::new();
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            std::io::Read::read_to_end(&mut stream, &mut all).unwrap();
+            all
+        });
+        let address = "10.2.0.10:9".parse().unwrap();
+        let connect = || std::net::TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+        netns("a").run(connect).unwrap().write_all(&sent).unwrap();
+        receiver.join().unwrap()
+    });
+    assert!(received == sent, "{} bytes of {} came through unharmed", received.len(), sent.len());
 }
 
 /// A tenant's host behind a TAP, and a kernel's VXLAN device at the other end of the underlay.

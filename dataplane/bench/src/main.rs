@@ -17,6 +17,7 @@ use clap::{Parser, Subcommand};
 mod engine;
 mod floor;
 mod hugepages;
+mod kernel;
 mod learning;
 mod memory;
 mod pcap;
@@ -58,6 +59,15 @@ enum What {
     },
     /// List the scenarios.
     List,
+    /// The kernel's forwarding against the engine's between the same veths, and TCP through both.
+    Kernel {
+        /// Folder of the JSON file.
+        #[arg(long, default_value = "target/bench")]
+        out: PathBuf,
+        /// Milliseconds of each measurement.
+        #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+        milliseconds: u64,
+    },
     /// New MACs per second, as JSON: from their frames to what the dataplane tells of them.
     Learning,
     /// One scenario without DPDK, frames in memory: nanoseconds per packet of the fastest round. For profilers, as
@@ -89,6 +99,7 @@ fn main() -> ExitCode {
 fn run(command: What) -> anyhow::Result<()> {
     match command {
         What::List => scenario::ALL.iter().for_each(|scenario| println!("{}", scenario.name)),
+        What::Kernel { out, milliseconds } => kernel::run(&out, Duration::from_millis(milliseconds))?,
         What::Learning => {
             let _hugepages = Hugepages::borrow(PAGES);
             // On one line: DPDK's drivers print as they please before it.

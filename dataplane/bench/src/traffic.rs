@@ -41,7 +41,7 @@ pub(crate) fn next_hop_mac(index: u8) -> [u8; 6] {
     [0x02, 0, 0, 0, 3, index]
 }
 
-const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+pub(crate) const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 /// IEEE 802's EtherType for experiments.
 const LOCAL_EXPERIMENT: [u8; 2] = [0x88, 0xb5];
@@ -49,7 +49,7 @@ const UDP: u8 = 17;
 /// Shortest frame without its checksum, IEEE 802.3 clause 4A.
 const SHORTEST: usize = 60;
 
-fn ethernet(destination: [u8; 6], source: [u8; 6], kind: [u8; 2], payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ethernet(destination: [u8; 6], source: [u8; 6], kind: [u8; 2], payload: &[u8]) -> Vec<u8> {
     [&destination[..], &source, &kind, payload].concat()
 }
 
@@ -58,7 +58,7 @@ fn padded(mut frame: Vec<u8>) -> Vec<u8> {
     frame
 }
 
-fn udp(source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn udp(source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(8 + payload.len()).expect("a datagram fits");
     let mut datagram =
         [source.to_be_bytes(), destination.to_be_bytes(), length.to_be_bytes(), [0; 2]].concat();
@@ -66,7 +66,7 @@ fn udp(source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
     datagram
 }
 
-fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(20 + payload.len()).expect("a packet fits");
     let [high, low] = length.to_be_bytes();
     let mut packet = vec![0x45, 0, high, low, 0, 0, 0x40, 0, 64, UDP, 0, 0];
@@ -140,7 +140,7 @@ pub(crate) fn encapsulated(destinations: &[Ipv4Addr]) -> Vec<Vec<u8>> {
 }
 
 /// A frame in VXLAN over IPv4.
-fn vxlan(from: Ipv4Addr, to: Ipv4Addr, vni: u32, source: u16, inner: &[u8]) -> Vec<u8> {
+pub(crate) fn vxlan(from: Ipv4Addr, to: Ipv4Addr, vni: u32, source: u16, inner: &[u8]) -> Vec<u8> {
     let [_, v1, v2, v3] = vni.to_be_bytes();
     let vxlan = [&[0x08, 0, 0, 0, v1, v2, v3, 0][..], inner].concat();
     ipv4(from, to, &udp(49_152 + source % 16_384, VXLAN_PORT, &vxlan))

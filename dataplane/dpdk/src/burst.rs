@@ -118,6 +118,17 @@ impl<const N: usize> Burst<N> {
         self.len = left;
     }
 
+    /// Frees the first `count` packets, all when there are fewer.
+    #[inline]
+    pub(crate) fn free_first(&mut self, count: usize) {
+        let count = count.min(self.len);
+        if count != 0 {
+            free_bulk(&mut self.packets[..count]);
+            // SAFETY: they have just been freed.
+            unsafe { self.give_up(count) };
+        }
+    }
+
     /// Keeps the packets that `keep` wants, in order, and frees the others.
     pub fn retain(&mut self, mut keep: impl FnMut(&mut Mbuf) -> bool) {
         let len = std::mem::take(&mut self.len);

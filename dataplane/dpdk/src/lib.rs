@@ -78,6 +78,7 @@ mod packet_socket;
 pub mod port;
 mod queue;
 pub mod tsc;
+mod xdp;
 
 pub use burst::{Burst, Drain};
 pub use cpus::{CpuSet, CpuSetError};
@@ -92,3 +93,4 @@ pub use port::{
     Probed, Started, has_vhost_net,
 };
 pub use queue::{RxQueue, TxQueue};
+pub use xdp::AfXdp;

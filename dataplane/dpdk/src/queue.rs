@@ -1,4 +1,4 @@
-//! Queues of a started port.
+//! Queues of a started port, or of an interface's AF_XDP sockets.
 
 use std::{
     cell::Cell,
@@ -12,7 +12,17 @@ use dpdk_sys as sys;
 use crate::{
     Burst, Mbuf,
     port::{Shared, WaitFd},
+    xdp,
 };
+
+/// What a queue is behind its owner.
+#[derive(Debug)]
+enum Kind<S> {
+    /// One of a DPDK port.
+    Port,
+    /// An AF_XDP socket.
+    Socket(Box<S>),
+}
 
 /// The receiving side of one queue. Owned by one thread at a time; dropping it gives it back to its port.
 #[derive(Debug)]
@@ -21,20 +31,38 @@ pub struct RxQueue {
     queue: u16,
     may_chain: bool,
     chained: u64,
+    /// Senders may have left checksums to their interface.
+    incomplete: bool,
     wait: Option<WaitFd>,
+    kind: Kind<xdp::Receiver>,
     shared: Arc<Shared>,
     _one_thread_at_a_time: PhantomData<Cell<()>>,
 }
 
 impl RxQueue {
     pub(crate) fn new(shared: Arc<Shared>, queue: u16, wait: Option<WaitFd>, may_chain: bool) -> Self {
-        let port = shared.id();
-        Self { port, queue, may_chain, chained: 0, wait, shared, _one_thread_at_a_time: PhantomData }
+        let (port, kind) = (shared.id(), Kind::Port);
+        let (chained, incomplete) = (0, false);
+        let _one_thread_at_a_time = PhantomData;
+        Self { port, queue, may_chain, chained, incomplete, wait, kind, shared, _one_thread_at_a_time }
+    }
+
+    pub(crate) fn of_socket(shared: Arc<Shared>, queue: u16, wait: WaitFd, socket: xdp::Receiver) -> Self {
+        Self { kind: Kind::Socket(Box::new(socket)), ..Self::new(shared, queue, Some(wait), false) }
+    }
+
+    /// Completes the checksums of what it receives.
+    pub(crate) fn completing_checksums(mut self) -> Self {
+        self.incomplete = true;
+        self
     }
 
     /// Adds what has arrived to `burst`, as far as there is room, and says how many packets that were.
     #[inline]
     pub fn receive<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
+        if let Kind::Socket(socket) = &mut self.kind {
+            return socket.receive(burst);
+        }
         let before = burst.len();
         let spare = burst.spare();
         // A burst has at most 65535 slots.
@@ -47,6 +75,11 @@ impl RxQueue {
         unsafe { burst.grow(usize::from(count)) };
         if self.may_chain && burst.iter().skip(before).any(Mbuf::is_chained) {
             self.drop_chained(burst);
+        }
+        if self.incomplete {
+            for packet in burst.iter_mut().skip(before) {
+                xdp::complete_checksums(packet.data_mut());
+            }
         }
         burst.len() - before
     }
@@ -65,7 +98,7 @@ impl RxQueue {
         });
     }
 
-    /// Number of the DPDK port, which [`Mbuf::port`](crate::Mbuf::port) repeats.
+    /// Number of the DPDK port, which [`Mbuf::port`](crate::Mbuf::port) repeats; meaningless for AF_XDP.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -111,14 +144,19 @@ impl RxQueue {
 pub struct TxQueue {
     port: u16,
     queue: u16,
+    kind: Kind<xdp::Sender>,
     shared: Arc<Shared>,
     _one_thread_at_a_time: PhantomData<Cell<()>>,
 }
 
 impl TxQueue {
     pub(crate) fn new(shared: Arc<Shared>, queue: u16) -> Self {
-        let port = shared.id();
-        Self { port, queue, shared, _one_thread_at_a_time: PhantomData }
+        let (port, kind) = (shared.id(), Kind::Port);
+        Self { port, queue, kind, shared, _one_thread_at_a_time: PhantomData }
+    }
+
+    pub(crate) fn of_socket(shared: Arc<Shared>, queue: u16, socket: xdp::Sender) -> Self {
+        Self { kind: Kind::Socket(Box::new(socket)), ..Self::new(shared, queue) }
     }
 
     /// Hands the packets of `burst` to the device, in order, and says how many it accepted. Those leave the burst; the
@@ -131,6 +169,9 @@ impl TxQueue {
         if len == 0 {
             return 0;
         }
+        if let Kind::Socket(socket) = &mut self.kind {
+            return socket.send(burst);
+        }
         // SAFETY: the port is started until all its queues are dropped; `&mut self` of the one owner means that no
         // other thread sends on this queue; the burst owns its packets.
         let count = unsafe { sys::shim_eth_tx_burst(self.port, self.queue, burst.as_mut_ptr().cast(), len) };
@@ -140,7 +181,7 @@ impl TxQueue {
         count
     }
 
-    /// Number of the DPDK port.
+    /// Number of the DPDK port; meaningless for AF_XDP.
     pub fn port(&self) -> u16 {
         self.port
     }

@@ -2,6 +2,8 @@
 //!
 //! Needs root. One process, one EAL: the tests share it.
 
+mod xdp;
+
 use std::{
     os::fd::{AsFd, OwnedFd},
     process::Command,

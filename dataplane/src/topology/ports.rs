@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use dpdk::{Device as DpdkDevice, Eal, Mbuf, Memif, Mempool, MempoolConfig, PacketSocket, PortConfig};
+use dpdk::{AfXdp, Device as DpdkDevice, Eal, Mbuf, Memif, Mempool, MempoolConfig, PacketSocket, PortConfig};
 use forwarding::PortId;
 use ipnet::IpNet;
 use tokio::runtime::Handle;
@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use self::backend::{Backend, Queues};
 use super::mac::{End, mac_of};
 use super::spec::{Device, MAX_MTU, Port};
+use crate::config::NetdevBackend;
 use crate::error::Error;
 use crate::host::{Adopter, Header, Link, LinkSettings, Links, Netns, Tap};
 use crate::slowpath::{Shadow, SlowPath};
@@ -106,9 +107,18 @@ pub struct Ports {
     jumbo: Option<Mempool>,
     large: Option<Mempool>,
     buffers: u32,
-    virtio_user: bool,
+    carriers: Carriers,
     workers: Vec<WorkerHandle>,
     slow_path: SlowPath,
+}
+
+/// What carries the packets of ports that are Linux devices.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Carriers {
+    /// Of TAP ports: vhost-net, by DPDK's virtio-user.
+    pub virtio_user: bool,
+    /// Of netdev ports.
+    pub netdev: NetdevBackend,
 }
 
 /// The namespaces of a node.
@@ -123,7 +133,7 @@ pub struct Namespaces {
 }
 
 impl Ports {
-    /// With workers and a slow path that run already. With `virtio_user` vhost-net carries the packets of TAP ports.
+    /// With workers and a slow path that run already.
     ///
     /// # Errors
     /// When a namespace cannot be entered or there is no memory for buffers.
@@ -132,7 +142,7 @@ impl Ports {
         runtime: &Handle,
         namespaces: &Namespaces,
         buffers: u32,
-        virtio_user: bool,
+        carriers: Carriers,
         workers: Vec<WorkerHandle>,
         slow_path: SlowPath,
     ) -> Result<Self, Error> {
@@ -155,7 +165,7 @@ impl Ports {
             jumbo: None,
             large: None,
             buffers: config.buffers,
-            virtio_user,
+            carriers,
             workers,
             slow_path,
         })
@@ -173,14 +183,12 @@ impl Ports {
             Device::Netdev { interface } => {
                 let adopted = self.adopter.adopt(interface, wanted.mtu, wanted.mac)?;
                 let mtu = adopted.link.mtu.min(MAX_MTU);
-                let device = DpdkDevice::af_packet(interface).max_mtu(small(mtu.max(USUAL_MTU)));
                 let own = <[u8; 6]>::try_from(&adopted.link.mac[..]).ok();
-                let netns = self.ports_netns.clone();
-                let mut ready = self.start(wanted, device, mtu, own, &netns)?;
+                let mut ready = self.start_netdev(wanted, interface, mtu, own)?;
                 ready.adopted = adopted.addresses;
                 ready.cutting.socket = self.socket(interface)?;
                 // Multicast of protocols the interface never joined (IS-IS, ND): the kernel there has no addresses.
-                if let Some(Err(error)) = ready.backend.dpdk().map(|port| port.set_promiscuous(true)) {
+                if let Err(error) = ready.backend.set_promiscuous() {
                     warn!(port = name, %error, "multicast may be missed");
                 }
                 Ok(ready)
@@ -190,16 +198,16 @@ impl Ports {
                 let links = Links::open(&netns, &self.runtime)?;
                 let host_mac = wanted.host_mac.unwrap_or_else(|| mac_of(name, End::Host));
                 // Persistent, so that it outlives this process with its addresses and routes.
-                let header = if self.virtio_user { Header::None } else { Header::Virtio };
+                let header = if self.carriers.virtio_user { Header::None } else { Header::Virtio };
                 let tap = open_tap(&netns, &links, interface, host_mac, header)?;
                 let mac = Some(self.router_mac(wanted));
-                let mut ready = if self.virtio_user {
+                let mut ready = if self.carriers.virtio_user {
                     drop(tap);
                     self.start(wanted, DpdkDevice::virtio_user(interface, host_mac), mtu, mac, &netns)?
                 } else {
                     self.start_tap(wanted, tap, mtu)?
                 };
-                let virtio_user = self.virtio_user;
+                let virtio_user = self.carriers.virtio_user;
                 configure_tap(&links, interface, host_mac, ready.mtu, &wanted.host_addresses, virtio_user)?;
                 ready.link = ready.backend.link()?;
                 Ok(ready)
@@ -251,6 +259,47 @@ impl Ports {
     /// The router's MAC on a port whose device has none of its own.
     fn router_mac(&self, wanted: &Port) -> [u8; 6] {
         wanted.mac.unwrap_or_else(|| mac_of(&wanted.spec.name, End::Router))
+    }
+
+    /// Opens an adopted interface by AF_XDP, or where that cannot be by a packet socket.
+    fn start_netdev(
+        &mut self,
+        wanted: &Port,
+        interface: &str,
+        mtu: u32,
+        mac: Option<[u8; 6]>,
+    ) -> Result<ReadyPort, Error> {
+        if self.carriers.netdev != NetdevBackend::AfPacket {
+            match self.start_xdp(wanted, interface, mtu, mac) {
+                Err(error) if self.carriers.netdev == NetdevBackend::Auto => {
+                    info!(interface, %error, "no AF_XDP here; a packet socket carries its packets");
+                }
+                outcome => return outcome,
+            }
+        }
+        let device = DpdkDevice::af_packet(interface).max_mtu(small(mtu.max(USUAL_MTU)));
+        let netns = self.ports_netns.clone();
+        self.start(wanted, device, mtu, mac, &netns)
+    }
+
+    fn start_xdp(
+        &mut self,
+        wanted: &Port,
+        interface: &str,
+        mtu: u32,
+        mac: Option<[u8; 6]>,
+    ) -> Result<ReadyPort, Error> {
+        let pool = self.pool(room_for(mtu))?;
+        let senders = small_count(self.workers.len());
+        let open = || AfXdp::open(interface, mtu.max(USUAL_MTU), senders, &pool);
+        let (device, rx, tx) = self.ports_netns.run(open)??;
+        let mac = match mac {
+            Some(mac) => mac,
+            None => device.mac()?,
+        };
+        let room = u32::from(pool.data_room()) - FRAME_OVERHEAD - u32::from(Mbuf::HEADROOM);
+        let capacity = room.min(device.max_mtu());
+        self.ready(wanted, Backend::Xdp(device), Queues::Dpdk(rx, tx), pool, (mac, mtu, capacity))
     }
 
     fn start(
@@ -497,7 +546,7 @@ impl Ports {
                 let links = Links::open(&self.namespace(netns)?, &self.runtime)?;
                 let mtu = wanted.mtu.unwrap_or(tap_mtu).min(open.capacity);
                 let host_mac = wanted.host_mac.unwrap_or_else(|| mac_of(&wanted.spec.name, End::Host));
-                let virtio_user = self.virtio_user;
+                let virtio_user = self.carriers.virtio_user;
                 configure_tap(&links, interface, host_mac, mtu, &wanted.host_addresses, virtio_user)?;
                 open.mtu = mtu;
             }

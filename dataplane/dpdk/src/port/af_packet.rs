@@ -14,7 +14,7 @@ use super::{
     WaitFd,
     kernel::{Interface, Merging},
 };
-use crate::{Error, Mbuf, Mempool};
+use crate::{Error, Mbuf, Mempool, xdp::drop_behind_packet_sockets};
 
 // From linux/if_packet.h.
 const PACKET_IGNORE_OUTGOING: i32 = 23;
@@ -90,6 +90,8 @@ pub(crate) struct AfPacket {
     ring: Ring,
     /// Duplicates, by queue.
     sockets: Vec<OwnedFd>,
+    /// Keeps the kernel's protocols from looking at what the sockets have received.
+    _drop: Option<OwnedFd>,
 }
 
 /// An interface about to be probed.
@@ -133,7 +135,7 @@ impl AfPacket {
     }
 
     pub(super) fn wait_fd(&self, queue: u16) -> Option<WaitFd> {
-        self.sockets.get(usize::from(queue))?.try_clone().ok().map(WaitFd::packet_socket)
+        self.sockets.get(usize::from(queue))?.try_clone().ok().map(WaitFd::socket)
     }
 }
 
@@ -166,7 +168,11 @@ impl Prepared {
             }
         }
         let merging = self.interface.stop_merging();
-        Ok(AfPacket { interface: self.interface, merging, ring, sockets })
+        // Routing each packet for nothing costs the kernel about as much as handing it over.
+        let drop = drop_behind_packet_sockets(self.interface.index())
+            .inspect_err(|errno| tracing::debug!(%errno, "the kernel looks at received packets as well"))
+            .ok();
+        Ok(AfPacket { interface: self.interface, merging, ring, sockets, _drop: drop })
     }
 }
 

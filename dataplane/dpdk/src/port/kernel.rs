@@ -15,27 +15,28 @@ use nix::{
 const ETHTOOL_GSET: u32 = 0x01;
 const ETHTOOL_GGRO: u32 = 0x2b;
 const ETHTOOL_SGRO: u32 = 0x2c;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GFLAGS: u32 = 0x25;
 const ETHTOOL_SFLAGS: u32 = 0x26;
 const ETH_FLAG_LRO: u32 = 1 << 15;
 
 /// A Linux interface. Known by its index, so that renaming it does no harm.
 #[derive(Debug)]
-pub(super) struct Interface {
+pub(crate) struct Interface {
     socket: OwnedFd,
     index: i32,
 }
 
 /// What merges packets on their way in, and was on before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Merging {
+pub(crate) struct Merging {
     gro: bool,
     lro: bool,
 }
 
 impl Interface {
     /// Finds it in the calling thread's network namespace.
-    pub(super) fn find(name: &str) -> Result<Self, Errno> {
+    pub(crate) fn find(name: &str) -> Result<Self, Errno> {
         let c_name = CString::new(name).map_err(|_| Errno::EINVAL)?;
         let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
         // SAFETY: reads a string that outlives the call.
@@ -46,7 +47,7 @@ impl Interface {
         }
     }
 
-    pub(super) fn index(&self) -> i32 {
+    pub(crate) fn index(&self) -> i32 {
         self.index
     }
 
@@ -65,7 +66,7 @@ impl Interface {
         Ok(request)
     }
 
-    pub(super) fn mac(&self) -> Result<[u8; 6], Errno> {
+    pub(crate) fn mac(&self) -> Result<[u8; 6], Errno> {
         let mut request = self.request()?;
         self.ioctl(libc::SIOCGIFHWADDR, &mut request)?;
         // SAFETY: the call filled this member of the union.
@@ -73,7 +74,7 @@ impl Interface {
         Ok(std::array::from_fn(|index| bytes[index].cast_unsigned()))
     }
 
-    pub(super) fn mtu(&self) -> Result<u16, Errno> {
+    pub(crate) fn mtu(&self) -> Result<u16, Errno> {
         let mut request = self.request()?;
         self.ioctl(libc::SIOCGIFMTU, &mut request)?;
         // SAFETY: the call filled this member of the union.
@@ -81,7 +82,7 @@ impl Interface {
         Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
     }
 
-    pub(super) fn set_mtu(&self, mtu: u16) -> Result<(), Errno> {
+    pub(crate) fn set_mtu(&self, mtu: u16) -> Result<(), Errno> {
         if self.mtu()? == mtu {
             return Ok(());
         }
@@ -98,17 +99,17 @@ impl Interface {
     }
 
     /// Up, and its link too.
-    pub(super) fn running(&self) -> Result<bool, Errno> {
+    pub(crate) fn running(&self) -> Result<bool, Errno> {
         let both = libc::IFF_UP | libc::IFF_RUNNING;
         Ok(self.flags()? & both == both)
     }
 
-    pub(super) fn set_promiscuous(&self, on: bool) -> Result<(), Errno> {
+    pub(crate) fn set_promiscuous(&self, on: bool) -> Result<(), Errno> {
         self.set_flag(libc::IFF_PROMISC, on)
     }
 
     /// Sets it up; its link may still be down.
-    pub(super) fn set_up(&self) -> Result<(), Errno> {
+    pub(crate) fn set_up(&self) -> Result<(), Errno> {
         self.set_flag(libc::IFF_UP, true)
     }
 
@@ -127,8 +128,19 @@ impl Interface {
         self.ioctl(libc::SIOCSIFFLAGS, &mut request)
     }
 
+    /// Receive queues in use; one where the driver does not tell.
+    pub(crate) fn rx_queues(&self) -> u32 {
+        // struct ethtool_channels: command, the most of four kinds, then how many there are: receive, send, other, combined.
+        let mut channels = [0_u32; 9];
+        channels[0] = ETHTOOL_GCHANNELS;
+        match self.ethtool(channels.as_mut_ptr().cast()) {
+            Ok(()) => (channels[5] + channels[8]).max(1),
+            Err(_) => 1,
+        }
+    }
+
     /// Mbit/s.
-    pub(super) fn speed(&self) -> Option<u32> {
+    pub(crate) fn speed(&self) -> Option<u32> {
         // struct ethtool_cmd: command, supported, advertising, then the lower 16 bits of the speed; the upper are in the
         // eighth word. 44 bytes.
         let mut command = [0_u32; 11];
@@ -140,7 +152,7 @@ impl Interface {
     }
 
     /// Stops what merges packets on their way in, and says what was on.
-    pub(super) fn stop_merging(&self) -> Merging {
+    pub(crate) fn stop_merging(&self) -> Merging {
         let gro = self.value(ETHTOOL_GGRO).is_ok_and(|on| on != 0);
         let flags = self.value(ETHTOOL_GFLAGS).unwrap_or(0);
         let lro = flags & ETH_FLAG_LRO != 0;
@@ -148,7 +160,7 @@ impl Interface {
         Merging { gro, lro }
     }
 
-    pub(super) fn resume_merging(&self, merging: Merging) {
+    pub(crate) fn resume_merging(&self, merging: Merging) {
         self.set_merging(merging, true);
     }
 

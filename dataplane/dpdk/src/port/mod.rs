@@ -17,8 +17,8 @@
 //! # What is known about drivers
 //!
 //! * `net_af_packet`: see [`af_packet`](Device::af_packet). Frames of the kernel's own sending are not received.
-//!   Senders on the same machine (veth peers) must compute checksums themselves (`ethtool -K PEER tx off`): the ring hands
-//!   over frames whose checksum nobody has filled in yet, and the driver does not tell.
+//!   The ring hands over frames of senders on the same machine (veth peers) whose checksum nobody has filled in yet, and the
+//!   driver does not tell: queues complete them. Segments larger than the MTU are cut off (`ethtool -K PEER tso off` there).
 //! * `net_vhost`, `net_memif`: the other side comes and goes, and the link with it; nothing is received or sent meanwhile.
 //! * Debian builds DPDK for at most 32 ports per process (`RTE_MAX_ETHPORTS`).
 
@@ -40,11 +40,14 @@ use std::{
 use dpdk_sys as sys;
 use nix::errno::Errno;
 
-pub(crate) use self::wait::WaitFd;
 use self::{af_packet::AfPacket, device::Backend};
 pub use self::{
     device::{Device, Memif, has_vhost_net},
     pci::{PciAddress, PciAddressError},
+};
+pub(crate) use self::{
+    kernel::{Interface, Merging},
+    wait::WaitFd,
 };
 use crate::{Error, Mempool, RxQueue, TxQueue, error::errno_of, mempool::c_str};
 
@@ -146,6 +149,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Of a device that is no DPDK port.
+    pub(crate) fn without_port(device: String) -> Self {
+        Self { id: u16::MAX, device }
+    }
+
     pub(crate) fn id(&self) -> u16 {
         self.id
     }
@@ -440,7 +448,11 @@ impl Port<Configured> {
                     Backend::AfPacket(socket) => socket.wait_fd(queue),
                     Backend::Plain => wait::interrupt(id, queue),
                 };
-                RxQueue::new(Arc::clone(&device.shared), queue, wait, may_chain)
+                let queue = RxQueue::new(Arc::clone(&device.shared), queue, wait, may_chain);
+                match &device.backend {
+                    Backend::AfPacket(_) => queue.completing_checksums(),
+                    Backend::Plain => queue,
+                }
             })
             .collect();
         let tx = (0..state.tx_queues).map(|queue| TxQueue::new(Arc::clone(&device.shared), queue)).collect();

@@ -14,9 +14,9 @@ pub(crate) struct WaitFd {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WaitKind {
-    /// A packet socket: readable while there is something to read, but an error (the link went down) is reported until it
+    /// A socket: readable while there is something to read, but an error (the link went down) is reported until it
     /// has been asked for.
-    PacketSocket,
+    Socket,
     /// An eventfd that the device's interrupt fills; enabled for one wake-up at a time.
     Interrupt,
 }
@@ -28,8 +28,9 @@ impl AsFd for WaitFd {
 }
 
 impl WaitFd {
-    pub(super) fn packet_socket(fd: OwnedFd) -> Self {
-        Self { fd, kind: WaitKind::PacketSocket }
+    /// Of a packet socket or an AF_XDP socket.
+    pub(crate) fn socket(fd: OwnedFd) -> Self {
+        Self { fd, kind: WaitKind::Socket }
     }
 
     pub(crate) fn arm(&self, port: u16, queue: u16) {
@@ -41,7 +42,7 @@ impl WaitFd {
 
     pub(crate) fn disarm(&self, port: u16, queue: u16) {
         match self.kind {
-            WaitKind::PacketSocket => {
+            WaitKind::Socket => {
                 // Asking is what clears it.
                 let _ = getsockopt(&self.fd, sockopt::SocketError);
             }

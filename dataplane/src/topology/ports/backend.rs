@@ -1,9 +1,9 @@
-//! What is behind an open port: a DPDK device or a TAP of our own.
+//! What is behind an open port: a DPDK device, an interface's AF_XDP sockets, or a TAP of our own.
 
 use std::io;
 use std::sync::Arc;
 
-use dpdk::{Mempool, RxQueue, Started, TxQueue};
+use dpdk::{AfXdp, Mempool, RxQueue, Started, TxQueue};
 
 use crate::error::Error;
 use crate::host::Tap;
@@ -14,6 +14,8 @@ use crate::worker::{FrameSender, Receiving, Sending, TapQueue};
 pub(super) enum Backend {
     /// A DPDK device.
     Dpdk(dpdk::Port<Started>),
+    /// A Linux interface.
+    Xdp(AfXdp),
     /// A TAP whose far end is the host's.
     Tap(Arc<Tap>),
 }
@@ -21,7 +23,7 @@ pub(super) enum Backend {
 /// What workers receive from and send by, before they have it.
 #[derive(Debug)]
 pub(super) enum Queues {
-    /// Queues of a DPDK device.
+    /// Queues of a DPDK device or of AF_XDP sockets.
     Dpdk(Vec<RxQueue>, Vec<TxQueue>),
     /// One reader, and as many writers as there are workers; with buffers for usual frames and for large ones.
     Tap(Arc<Tap>, Mempool, Option<Mempool>),
@@ -39,6 +41,8 @@ impl Backend {
     pub(super) fn driver(&self) -> &str {
         match self {
             Self::Dpdk(port) => port.driver(),
+            Self::Xdp(interface) if interface.is_native() => "af_xdp",
+            Self::Xdp(_) => "af_xdp (generic)",
             Self::Tap(_) => "tap",
         }
     }
@@ -50,6 +54,7 @@ impl Backend {
     pub(super) fn link(&self) -> Result<dpdk::Link, Error> {
         match self {
             Self::Dpdk(port) => Ok(port.link()?),
+            Self::Xdp(interface) => Ok(interface.link()?),
             Self::Tap(tap) => {
                 let fail =
                     |source: io::Error| Error::Tap { doing: "look at", name: tap.name().to_owned(), source };
@@ -62,7 +67,19 @@ impl Backend {
     pub(super) fn dpdk(&mut self) -> Option<&mut dpdk::Port<Started>> {
         match self {
             Self::Dpdk(port) => Some(port),
-            Self::Tap(_) => None,
+            Self::Xdp(_) | Self::Tap(_) => None,
+        }
+    }
+
+    /// Receives frames for any MAC address, where that can be switched.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub(super) fn set_promiscuous(&mut self) -> Result<(), Error> {
+        match self {
+            Self::Dpdk(port) => Ok(port.set_promiscuous(true)?),
+            Self::Xdp(interface) => Ok(interface.set_promiscuous(true)?),
+            Self::Tap(_) => Ok(()),
         }
     }
 
@@ -73,6 +90,7 @@ impl Backend {
     pub(super) fn close(self) -> Result<(), Error> {
         match self {
             Self::Dpdk(port) => port.close().map_err(|(_, error)| error.into()),
+            Self::Xdp(interface) => interface.close().map_err(|(_, error)| error.into()),
             Self::Tap(_) => Ok(()),
         }
     }

@@ -1,0 +1,273 @@
+//! One AF_XDP socket: packets of one receive queue of an interface, and a way to send by it.
+//!
+//! The kernel reads and writes frames in memory of the socket's own (its UMEM) and not in packet buffers: buffers stay ours
+//! alone, any mempool will do, and copying costs little beside what the kernel does for a packet.
+
+use std::{
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    ptr, slice,
+    sync::Arc,
+};
+
+use nix::errno::Errno;
+
+use super::ring::{End, Mapping, Ring};
+use super::{checksum, patiently};
+use crate::{Burst, Mempool};
+
+/// Frames for receiving, and for sending; each ring has as many entries.
+pub(super) const FRAMES: u32 = 1024;
+/// Bytes in front of a received packet, `XDP_PACKET_HEADROOM`: the kernel leaves them free.
+const KERNEL_HEADROOM: u32 = 256;
+/// What may wait to be sent, bytes of the kernel's accounting: all frames, each with the kernel's structures.
+const SEND_BUFFER: i32 = 8 << 20;
+/// Packets that the kernel sends per system call (`XDP_MAX_TX_SKB_BUDGET`, Linux 6.17); 32 before that.
+const SEND_BUDGET: u32 = 128;
+const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
+const AF_XDP: u16 = 44;
+
+/// What both directions need.
+#[derive(Debug)]
+struct Socket {
+    // Before the memory that it uses, in the order of dropping.
+    fd: OwnedFd,
+    memory: Mapping,
+    /// Bytes per frame, a power of two.
+    frame: u32,
+}
+
+/// The receiving side.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    received: Ring<libc::xdp_desc>,
+    fill: Ring<u64>,
+    pool: Mempool,
+    socket: Arc<Socket>,
+}
+
+/// The sending side.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    waiting: Ring<libc::xdp_desc>,
+    completed: Ring<u64>,
+    /// Frames that the kernel does not use.
+    free: Vec<u64>,
+    socket: Arc<Socket>,
+}
+
+/// Largest Ethernet frame that fits a frame of so many bytes.
+pub(super) const fn room_in(frame: u32) -> u32 {
+    frame - KERNEL_HEADROOM
+}
+
+/// Opens a socket for a receive queue of an interface, with frames of 2048 or 4096 bytes, received into buffers of `pool`.
+pub(super) fn open(
+    interface: i32,
+    queue: u32,
+    frame: u32,
+    pool: &Mempool,
+) -> Result<(OwnedFd, Receiver, Sender), Errno> {
+    // SAFETY: makes a descriptor, which is owned at once.
+    let raw = unsafe { libc::socket(AF_XDP.into(), libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    Errno::result(raw)?;
+    // SAFETY: see above.
+    let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+    let memory = Mapping::anonymous(2 * FRAMES as usize * frame as usize)?;
+    let registration = libc::xdp_umem_reg {
+        addr: memory.start().expose_provenance() as u64,
+        len: memory.length() as u64,
+        chunk_size: frame,
+        headroom: 0,
+        flags: 0,
+        tx_metadata_len: 0,
+    };
+    set(&fd, libc::SOL_XDP, libc::XDP_UMEM_REG, &registration)?;
+    for ring in
+        [libc::XDP_UMEM_FILL_RING, libc::XDP_UMEM_COMPLETION_RING, libc::XDP_RX_RING, libc::XDP_TX_RING]
+    {
+        set(&fd, libc::SOL_XDP, ring, &FRAMES)?;
+    }
+    // Older kernels do not know the one, and the other takes a privilege: fewer packets per call then.
+    let _ = set(&fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &SEND_BUDGET);
+    let _ = set(&fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER);
+    let offsets = offsets_of(&fd)?;
+    let fill_page = libc::off_t::try_from(libc::XDP_UMEM_PGOFF_FILL_RING).map_err(|_| Errno::EOVERFLOW)?;
+    let completed_page =
+        libc::off_t::try_from(libc::XDP_UMEM_PGOFF_COMPLETION_RING).map_err(|_| Errno::EOVERFLOW)?;
+    let received = Ring::map(&fd, FRAMES, &offsets.rx, libc::XDP_PGOFF_RX_RING, End::Consumer)?;
+    let waiting = Ring::map(&fd, FRAMES, &offsets.tx, libc::XDP_PGOFF_TX_RING, End::Producer)?;
+    let mut fill = Ring::map(&fd, FRAMES, &offsets.fr, fill_page, End::Producer)?;
+    let completed = Ring::map(&fd, FRAMES, &offsets.cr, completed_page, End::Consumer)?;
+    // The first half is for receiving.
+    let address = |number: u32| u64::from(number) * u64::from(frame);
+    for number in 0..FRAMES {
+        fill.write(number, address(number));
+    }
+    fill.publish(FRAMES);
+    patiently(|| bind(&fd, interface, queue))?;
+    let duplicate = fd.try_clone().map_err(|_| Errno::EMFILE)?;
+    let socket = Arc::new(Socket { fd, memory, frame });
+    let free = (FRAMES..2 * FRAMES).rev().map(address).collect();
+    let receiver = Receiver { received, fill, pool: pool.clone(), socket: Arc::clone(&socket) };
+    Ok((duplicate, receiver, Sender { waiting, completed, free, socket }))
+}
+
+impl Socket {
+    /// The packet at an address of a descriptor. The caller owns that frame.
+    fn packet(&self, descriptor: &libc::xdp_desc) -> &[u8] {
+        let (start, length) = (offset(descriptor.addr), descriptor.len as usize);
+        if start.saturating_add(length) > self.memory.length() {
+            return &[];
+        }
+        // SAFETY: within the memory, as just checked; the kernel gave the frame up with the descriptor.
+        unsafe { slice::from_raw_parts(self.memory.start().add(start), length) }
+    }
+
+    /// Copies a packet into a frame that is ours.
+    fn put(&self, address: u64, packet: &[u8]) {
+        let (start, frame) = (offset(address), self.frame as usize);
+        assert!(packet.len() <= frame && start.saturating_add(frame) <= self.memory.length());
+        // SAFETY: within the memory, as just checked; the frame is ours, and packet buffers lie elsewhere.
+        unsafe { ptr::copy_nonoverlapping(packet.as_ptr(), self.memory.start().add(start), packet.len()) };
+    }
+}
+
+impl Receiver {
+    /// Adds what has arrived to `burst`, as far as there is room, and says how many packets that were.
+    pub(crate) fn receive<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
+        let waiting = self.received.available();
+        if waiting == 0 {
+            return 0;
+        }
+        let before = burst.len();
+        let room = u32::try_from(N - before).unwrap_or(u32::MAX);
+        // Every frame of a packet that is read goes back, for which there is always room: there are as many entries as frames.
+        let count = waiting.min(room);
+        // Without buffers they wait, and the kernel drops what comes after them.
+        if !self.pool.alloc_burst(burst, count as usize) {
+            return 0;
+        }
+        let mut all_fit = true;
+        for (index, packet) in (0..count).zip(burst.iter_mut().skip(before)) {
+            let descriptor = self.received.read(index);
+            if packet.copy_from_slice(self.socket.packet(&descriptor)) {
+                // A peer on this machine may have left it to its interface, and XDP does not tell.
+                checksum::complete(packet.data_mut());
+            } else {
+                all_fit = false;
+            }
+            self.fill.write(index, descriptor.addr & !u64::from(self.socket.frame - 1));
+        }
+        self.received.publish(count);
+        self.fill.publish(count);
+        if self.fill.needs_wakeup() {
+            // Wakes the driver, in zero-copy mode. The answer is that there is nothing to read this way.
+            let flags = libc::MSG_DONTWAIT;
+            // SAFETY: no buffer is passed.
+            unsafe { libc::recv(self.socket.fd.as_raw_fd(), ptr::null_mut(), 0, flags) };
+        }
+        if !all_fit {
+            burst.retain(|packet| !packet.is_empty());
+        }
+        burst.len() - before
+    }
+}
+
+impl Sender {
+    /// Hands the packets of `burst` to the kernel, in order, and says how many it accepted.
+    pub(crate) fn send<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
+        self.reclaim();
+        let mut count = 0;
+        let room = self.waiting.available();
+        for packet in burst.iter() {
+            let data = packet.data();
+            if count == room || data.len() > self.socket.frame as usize {
+                break;
+            }
+            let Some(address) = self.free.pop() else { break };
+            self.socket.put(address, data);
+            // At most a frame's bytes.
+            let len = u32::try_from(data.len()).unwrap_or_default();
+            self.waiting.write(count, libc::xdp_desc { addr: address, len, options: 0 });
+            count += 1;
+        }
+        if count > 0 {
+            self.waiting.publish(count);
+            self.wake();
+        }
+        let count = count as usize;
+        burst.free_first(count);
+        count
+    }
+
+    /// Takes back the frames of packets that have been sent.
+    fn reclaim(&mut self) {
+        let count = self.completed.available();
+        for index in 0..count {
+            self.free.push(self.completed.read(index));
+        }
+        self.completed.publish(count);
+    }
+
+    /// Lets the kernel send what waits, where it does not by itself.
+    fn wake(&self) {
+        let mut pending = self.waiting.pending();
+        while pending > 0 && self.waiting.needs_wakeup() {
+            // SAFETY: no buffer is passed.
+            let sent = unsafe { libc::send(self.socket.fd.as_raw_fd(), ptr::null(), 0, libc::MSG_DONTWAIT) };
+            let left = self.waiting.pending();
+            // The kernel ends a call after so many packets. Without progress it is the interface that does not take any: what
+            // waits goes with the next ones.
+            if sent == 0 || left >= pending {
+                break;
+            }
+            pending = left;
+        }
+    }
+}
+
+/// An address in the memory; one beyond any memory for what does not fit.
+fn offset(address: u64) -> usize {
+    usize::try_from(address).unwrap_or(usize::MAX)
+}
+
+/// The size of a structure that the kernel knows, which is small.
+const fn length_of<T>() -> libc::socklen_t {
+    #[expect(clippy::cast_possible_truncation)]
+    let length = size_of::<T>() as libc::socklen_t;
+    length
+}
+
+fn bind(fd: &OwnedFd, interface: i32, queue: u32) -> Result<(), Errno> {
+    let address = libc::sockaddr_xdp {
+        sxdp_family: AF_XDP,
+        // Without copying where the driver can.
+        sxdp_flags: libc::XDP_USE_NEED_WAKEUP,
+        sxdp_ifindex: interface.cast_unsigned(),
+        sxdp_queue_id: queue,
+        sxdp_shared_umem_fd: 0,
+    };
+    let length = length_of::<libc::sockaddr_xdp>();
+    // SAFETY: the address outlives the call and has that length.
+    Errno::result(unsafe { libc::bind(fd.as_raw_fd(), ptr::from_ref(&address).cast(), length) }).map(drop)
+}
+
+fn set<T>(fd: &OwnedFd, level: i32, option: i32, value: &T) -> Result<(), Errno> {
+    let length = length_of::<T>();
+    // SAFETY: the value outlives the call; the callers pass the type that belongs to the option.
+    let ret = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, ptr::from_ref(value).cast(), length) };
+    Errno::result(ret).map(drop)
+}
+
+fn offsets_of(fd: &OwnedFd) -> Result<libc::xdp_mmap_offsets, Errno> {
+    // SAFETY: a structure of numbers, for which zero is a value.
+    let mut offsets: libc::xdp_mmap_offsets = unsafe { std::mem::zeroed() };
+    let mut length = length_of::<libc::xdp_mmap_offsets>();
+    let (pointer, fd) = (ptr::from_mut(&mut offsets).cast(), fd.as_raw_fd());
+    // SAFETY: the structure is ours to write and has that length.
+    Errno::result(unsafe {
+        libc::getsockopt(fd, libc::SOL_XDP, libc::XDP_MMAP_OFFSETS, pointer, &raw mut length)
+    })?;
+    // Before Linux 5.4 it is shorter, without flags.
+    if length as usize == size_of::<libc::xdp_mmap_offsets>() { Ok(offsets) } else { Err(Errno::EOPNOTSUPP) }
+}

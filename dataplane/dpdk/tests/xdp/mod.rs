@@ -1,0 +1,237 @@
+//! Interfaces by AF_XDP, and what senders on the same machine leave to their interface.
+
+use std::{
+    net::UdpSocket,
+    time::{Duration, Instant},
+};
+
+use dpdk::{AfXdp, Burst, Device, Error, Mempool, RxQueue, TxQueue};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Netns, alone, eal, frame, is_root, receive, receive_on, send_frame, send_on, start};
+
+fn open(netns: &Netns, pool: &Mempool) -> (AfXdp, RxQueue, TxQueue) {
+    let opened = netns.run(|| AfXdp::open("port", 1500, 1, pool));
+    let (device, mut rx, mut tx) = opened.unwrap();
+    assert_eq!((rx.len(), tx.len()), (1, 1), "a veth has one queue");
+    (device, rx.remove(0), tx.remove(0))
+}
+
+fn veth(name: &str) -> Netns {
+    let netns = Netns::new(name);
+
+    netns.ip("link add port type veth peer name peer");
+    for end in ["port", "peer"] {
+        netns.sh(&format!("echo 1 >/proc/sys/net/ipv6/conf/{end}/disable_ipv6"));
+    }
+    netns.ip("link set peer up");
+    netns
+}
+
+#[test]
+fn af_xdp_carries_frames_and_gives_the_interface_back() {
+    if !is_root() {
+        return;
+    }
+    let _alone = alone();
+    let (_eal, pool) = eal();
+    let before = pool.in_use();
+    let netns = veth("xdp");
+    let (device, mut rx, mut tx) = open(&netns, &pool);
+    assert!(device.is_native(), "a veth has XDP of its own");
+    let peer = netns.packet_socket("peer");
+    for length in [14, 15, 59, 60, 61, 127, 128, 1000, 1513, 1514] {
+        let sent = frame(length, 0x5a);
+        send_on(&peer, &sent);
+        assert_eq!(receive(&mut rx, Duration::from_secs(5)).unwrap(), sent);
+        send_frame(&mut tx, &pool, &sent);
+        assert_eq!(receive_on(&peer).unwrap(), sent);
+    }
+    assert_eq!(receive(&mut rx, Duration::from_millis(50)), None, "what we send does not come back");
+
+    // From this thread, in another namespace than the device.
+    assert!(device.link().unwrap().up);
+    device.set_promiscuous(true).unwrap();
+    netns.ip("link set peer down");
+    let started = Instant::now();
+    while device.link().unwrap().up {
+        assert!(started.elapsed() < Duration::from_secs(5));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    netns.ip("link set peer up");
+    let _ = nix::sys::socket::getsockopt(&peer, nix::sys::socket::sockopt::SocketError);
+    send_on(&peer, &frame(60, 7));
+    assert_eq!(receive(&mut rx, Duration::from_secs(5)).unwrap(), frame(60, 7));
+
+    // While it is open nobody else can have it.
+    assert!(matches!(netns.run(|| AfXdp::open("port", 1500, 1, &pool)), Err(Error::Device { .. })));
+    drop(rx);
+    let (device, error) = device.close().unwrap_err();
+    assert!(matches!(error, Error::QueuesInUse { count: 1, .. }), "{error}");
+    drop(tx);
+    device.close().unwrap();
+    assert_eq!(pool.in_use(), before);
+    let (device, rx, tx) = open(&netns, &pool);
+    // The interface goes away under it.
+    netns.ip("link del port");
+    assert!(device.link().is_err());
+    drop((rx, tx));
+    device.close().unwrap();
+}
+
+#[test]
+fn af_xdp_survives_more_than_its_rings_hold() {
+    if !is_root() {
+        return;
+    }
+    let _alone = alone();
+    let (_eal, pool) = eal();
+    let before = pool.in_use();
+    let netns = veth("xdpfull");
+    let (device, mut rx, mut tx) = open(&netns, &pool);
+    let peer = netns.packet_socket("peer");
+    let numbered = |number: u16| {
+        let mut bytes = frame(60, 0);
+        bytes[14..16].copy_from_slice(&number.to_be_bytes());
+        bytes
+    };
+    // Several times around the rings: more at once than they have room for, then what they had room for.
+    for _ in 0..5 {
+        for number in 0..3000 {
+            send_on(&peer, &numbered(number));
+        }
+        let mut burst = Burst::<64>::new();
+        let mut received = 0;
+        while rx.receive(&mut burst) > 0 {
+            for packet in burst.drain() {
+                assert_eq!(packet.data(), numbered(received));
+                received += 1;
+            }
+        }
+        assert!((1000..3000).contains(&received), "{received}");
+    }
+    // The other way nothing is lost as long as it is accepted; the peer's socket is emptied as we go.
+    let mut sent = 0_u16;
+    while sent < 5000 {
+        let mut burst = Burst::<32>::new();
+        assert!(pool.alloc_burst(&mut burst, 32));
+        for (packet, number) in burst.iter_mut().zip(sent..) {
+            assert!(packet.copy_from_slice(&numbered(number)));
+        }
+        let accepted = tx.send(&mut burst);
+        for number in sent..sent + u16::try_from(accepted).unwrap() {
+            assert_eq!(receive_on(&peer).unwrap(), numbered(number));
+        }
+        assert_eq!(accepted, 32);
+        sent += 32;
+    }
+    drop((rx, tx));
+    device.close().unwrap();
+    assert_eq!(pool.in_use(), before);
+}
+
+#[test]
+fn af_xdp_refuses_what_it_cannot_carry() {
+    if !is_root() {
+        return;
+    }
+    let _alone = alone();
+    let (_eal, pool) = eal();
+    let netns = veth("xdpno");
+    let open =
+        |interface: &str, mtu| netns.run(|| AfXdp::open(interface, mtu, 1, &pool)).unwrap_err().to_string();
+    assert!(open("nothing", 1500).contains("interface nothing does not exist"));
+    assert!(open("port", AfXdp::MAX_MTU + 1).contains("room for the MTU"));
+}
+
+/// The interface does not compute checksums for a packet socket, nor for XDP.
+#[test]
+fn checksums_left_to_the_interface_are_completed() {
+    if !is_root() {
+        return;
+    }
+    let _alone = alone();
+    let (eal, pool) = eal();
+    for af_xdp in [true, false] {
+        let netns = veth("partial");
+        let host = Netns::new("partialhost");
+        netns.ip(&format!("link set peer netns {}", host.name));
+        host.ip("addr add 192.0.2.1/24 dev peer");
+        host.ip("link set peer up");
+        host.ip("neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev peer");
+        let opened = af_xdp.then(|| open(&netns, &pool));
+        let (mut rx, rest) = match opened {
+            Some((device, rx, tx)) => (rx, (Some(device), None, tx)),
+            None => {
+                let (port, rx, tx) = netns.run(|| start(&Device::af_packet("port"), eal, &pool));
+                (rx, (None, Some(port), tx))
+            }
+        };
+        let socket = host.run(|| UdpSocket::bind("192.0.2.1:7")).unwrap();
+        socket.send_to(&[0xa5; 101], "192.0.2.2:9").unwrap();
+        let sent = next(&mut rx, |bytes| bytes.len() == 14 + 20 + 8 + 101);
+        // Pseudo header and packet add up to all ones, RFC 1071; an odd last byte counts as the upper half.
+        let pseudo = [&sent[26..34], &[0, 17], &sent[38..40]].concat();
+        let all = [&pseudo[..], &sent[34..], &[0]].concat();
+        let sum = all.chunks(2).fold(0_u32, |sum, word| {
+            let sum = sum + (u32::from(word[0]) << 8 | u32::from(word[1]));
+            (sum & 0xffff) + (sum >> 16)
+        });
+        assert_eq!(sum, 0xffff, "{sent:02x?}");
+        drop(rx);
+        let (device, port, tx) = rest;
+        drop(tx);
+        drop((device, port));
+    }
+}
+
+/// The first frame that is as wanted.
+fn next(rx: &mut RxQueue, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let started = Instant::now();
+    let mut burst = Burst::<32>::new();
+    while started.elapsed() < Duration::from_secs(5) {
+        rx.receive(&mut burst);
+        if let Some(packet) = burst.iter().find(|packet| wanted(packet.data())) {
+            return packet.data().to_vec();
+        }
+        burst.clear();
+        let mut fds = [PollFd::new(rx.wait_fd().unwrap(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::from(100_u8)).unwrap();
+        rx.disarm();
+    }
+    panic!("no such frame arrived");
+}
+
+/// The kernel would answer by itself if it had an address; with ours in the way it must not even look.
+#[test]
+fn the_kernel_does_not_look_at_what_packet_sockets_receive() {
+    if !is_root() {
+        return;
+    }
+    let _alone = alone();
+    let (eal, pool) = eal();
+    let netns = veth("unseen");
+    let host = Netns::new("unseenhost");
+    netns.ip(&format!("link set peer netns {}", host.name));
+    netns.ip("addr add 192.0.2.2/24 dev port");
+    netns.ip("link set port up");
+    host.ip("addr add 192.0.2.1/24 dev peer");
+    host.ip("link set peer up");
+    let ping = "ping -c 2 -i 0.2 -W 1 192.0.2.2 >/dev/null";
+    host.sh(ping);
+    let (port, rx, tx) = netns.run(|| start(&Device::af_packet("port"), eal, &pool));
+    if kernel_release() < (6, 6) {
+        eprintln!("not looked at: TCX came with Linux 6.6");
+    } else {
+        host.sh(&format!("! {ping}"));
+    }
+    drop((rx, tx));
+    port.close().unwrap();
+    host.sh(ping);
+}
+
+fn kernel_release() -> (u32, u32) {
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = text.split('.').map(|part| part.trim().parse().unwrap_or(0));
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
