@@ -9,6 +9,7 @@ mod frames;
 mod lab;
 mod learning;
 mod oracle;
+mod remembered;
 mod robust;
 mod session;
 mod vxlan;
