@@ -62,6 +62,16 @@ impl Packet for Slot {
     fn truncate(&mut self, len: usize) {
         self.end = self.end.min(self.start + len);
     }
+
+    #[inline]
+    fn reframe(&mut self, at: usize, front: usize, length: usize) -> bool {
+        let (start, end) = (self.start + at, self.start + at + length);
+        let fits = end <= self.end && front <= start;
+        if fits {
+            (self.start, self.end) = (start - front, end);
+        }
+        fits
+    }
 }
 
 /// Forwards `rounds` times every frame of the scenario, in bursts; nanoseconds per packet of the fastest round.

@@ -73,10 +73,9 @@ impl Ends {
         udp_port: u16,
         vni: u32,
     ) -> Option<&End> {
+        // VTEPs are often numbered one after the other: in one VNI they have different places then.
         #[expect(clippy::cast_possible_truncation, reason = "the lower bits")]
-        let at = (source as u32).swap_bytes().wrapping_mul(0x9e37_79b1).wrapping_shr(22).wrapping_add(vni)
-            as usize
-            % ENDS;
+        let at = (source as u32).wrapping_add(vni.wrapping_mul(0x9e37_79b1) >> 22) as usize % ENDS;
         let (known, end) = (self.vnis.get_mut(at)?, self.ends.get_mut(at)?);
         if *known != vni || end.source != source {
             *end = end_of(tables, ingress, source, udp_port, vni)?;

@@ -63,13 +63,7 @@ pub(super) fn rewrite<P: Packet>(
 /// what an outer length left behind the inner packet. False, and nothing changed, when there is no room.
 #[inline(always)]
 fn put_at<P: Packet>(packet: &mut P, ip: Ip, front: usize) -> bool {
-    let at = usize::from(ip.at);
-    let moved =
-        if front > at { packet.prepend(front - at) } else { front == at || packet.trim_front(at - front) };
-    if moved {
-        packet.truncate(front + usize::from(ip.length));
-    }
-    moved
+    packet.reframe(ip.at.into(), front, ip.length.into())
 }
 
 /// Makes an IP packet ready to leave by a way that has no tunnel. False, and nothing changed, when that cannot be.
