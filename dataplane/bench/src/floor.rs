@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    path::Path,
+    path::PathBuf,
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -29,23 +29,33 @@ pub(crate) enum Error {
     Output(String),
 }
 
-/// Runs testpmd on `capture` with EAL's `memory` arguments for `time`, in bursts of `burst`.
+/// Runs testpmd with EAL's `memory` arguments for `time`, in bursts of `burst`: from each of `captures` to a sink of its own,
+/// all of it on one core, or each on its own.
 ///
 /// # Errors
 /// When testpmd is missing or does not say what it measured.
 pub(crate) fn measure(
-    capture: &Path,
+    captures: &[PathBuf],
+    cores: usize,
     memory: &[String],
     burst: usize,
     time: Duration,
 ) -> Result<Floor, Error> {
+    // Its main thread only waits for words; where all CPUs forward it shares the first.
+    let lcores = if cores == 1 { "0,1" } else { "0@0,1@0,2@1" };
+    let devices = (0..).zip(captures).flat_map(|(index, capture)| {
+        [
+            format!("--vdev=net_pcap{index},rx_pcap={},infinite_rx=1", capture.display()),
+            format!("--vdev=net_null{index},no-rx=1"),
+        ]
+    });
     // Into a pipe it would write line by line only when it ends.
     let mut child = Command::new("stdbuf")
-        .args(["-oL", "dpdk-testpmd", "-l", "0,1", "--no-pci", "--no-telemetry"])
+        .args(["-oL", "dpdk-testpmd", &format!("--lcores={lcores}"), "--no-pci", "--no-telemetry"])
         .args(memory)
-        .arg(format!("--vdev=net_pcap0,rx_pcap={},infinite_rx=1", capture.display()))
-        .args(["--vdev=net_null0,no-rx=1", "--", "-i", "--forward-mode=io", "--record-core-cycles"])
-        .args(["--no-flush-rx", "--total-num-mbufs=65536"])
+        .args(devices)
+        .args(["--", "-i", "--forward-mode=io", "--record-core-cycles"])
+        .args(["--no-flush-rx", "--total-num-mbufs=131072", &format!("--nb-cores={cores}")])
         .arg(format!("--burst={burst}"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -31,7 +31,7 @@ pub(crate) fn remote_vtep(index: u8) -> Ipv4Addr {
 }
 
 /// The MAC of host `index` of a bridge domain.
-pub(crate) fn host_mac(index: u32) -> [u8; 6] {
+pub(crate) const fn host_mac(index: u32) -> [u8; 6] {
     let [_, a, b, c] = index.to_be_bytes();
     [0x02, 0, 1, a, b, c]
 }
@@ -46,6 +46,8 @@ const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 /// IEEE 802's EtherType for experiments.
 const LOCAL_EXPERIMENT: [u8; 2] = [0x88, 0xb5];
 const UDP: u8 = 17;
+/// Of packets that enter, and of outer headers.
+pub(crate) const TTL: u8 = 64;
 /// Shortest frame without its checksum, IEEE 802.3 clause 4A.
 const SHORTEST: usize = 60;
 
@@ -66,10 +68,10 @@ pub(crate) fn udp(source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
     datagram
 }
 
-pub(crate) fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, ttl: u8, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(20 + payload.len()).expect("a packet fits");
     let [high, low] = length.to_be_bytes();
-    let mut packet = vec![0x45, 0, high, low, 0, 0, 0x40, 0, 64, UDP, 0, 0];
+    let mut packet = vec![0x45, 0, high, low, 0, 0, 0x40, 0, ttl, UDP, 0, 0];
     packet.extend(source.octets());
     packet.extend(destination.octets());
     let sum = packet.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum::<u32>();
@@ -81,9 +83,9 @@ pub(crate) fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, payload: &[u8]) -> V
     packet
 }
 
-fn ipv6(source: Ipv6Addr, destination: Ipv6Addr, payload: &[u8]) -> Vec<u8> {
+fn ipv6(source: Ipv6Addr, destination: Ipv6Addr, hop_limit: u8, payload: &[u8]) -> Vec<u8> {
     let [high, low] = u16::try_from(payload.len()).expect("a packet fits").to_be_bytes();
-    let mut packet = vec![0x60, 0, 0, 0, high, low, UDP, 64];
+    let mut packet = vec![0x60, 0, 0, 0, high, low, UDP, hop_limit];
     packet.extend(source.octets());
     packet.extend(destination.octets());
     packet.extend_from_slice(payload);
@@ -96,75 +98,59 @@ fn ports(index: usize) -> (u16, u16) {
     (1024 + low, 2000 + low % 7)
 }
 
-/// Frames to the given destinations, one flow each.
-pub(crate) fn to_ipv4(destinations: &[Ipv4Addr]) -> Vec<Vec<u8>> {
-    destinations
-        .iter()
-        .enumerate()
-        .map(|(index, destination)| {
-            let (source, port) = ports(index);
-            let packet = ipv4(Ipv4Addr::new(198, 18, 0, 1), *destination, &udp(source, port, &[]));
-            padded(ethernet(OUR_MAC, PEER_MAC, ETHERTYPE_IPV4, &packet))
-        })
-        .collect()
+/// Flow `index` to an IPv4 destination: UDP without payload.
+pub(crate) fn flow_v4(index: usize, destination: Ipv4Addr, ttl: u8) -> Vec<u8> {
+    let (source, port) = ports(index);
+    ipv4(Ipv4Addr::new(198, 18, 0, 1), destination, ttl, &udp(source, port, &[]))
 }
 
-/// Likewise for IPv6: 62 bytes, more than the shortest.
-pub(crate) fn to_ipv6(destinations: &[Ipv6Addr]) -> Vec<Vec<u8>> {
-    destinations
-        .iter()
-        .enumerate()
-        .map(|(index, destination)| {
-            let (source, port) = ports(index);
-            let packet =
-                ipv6("2001:db8::1".parse().expect("an address"), *destination, &udp(source, port, &[]));
-            padded(ethernet(OUR_MAC, PEER_MAC, ETHERTYPE_IPV6, &packet))
-        })
-        .collect()
+/// Likewise to an IPv6 destination.
+pub(crate) fn flow_v6(index: usize, destination: Ipv6Addr, hop_limit: u8) -> Vec<u8> {
+    let (source, port) = ports(index);
+    let from = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    ipv6(from, destination, hop_limit, &udp(source, port, &[]))
 }
 
-/// Frames that arrive from remote VTEPs with a packet for each destination inside.
-pub(crate) fn encapsulated(destinations: &[Ipv4Addr]) -> Vec<Vec<u8>> {
-    destinations
-        .iter()
-        .enumerate()
-        .map(|(index, destination)| {
-            let (source, port) = ports(index);
-            let vtep = u8::try_from(index % usize::from(VTEPS)).expect("taken modulo");
-            let inner = ipv4(Ipv4Addr::new(198, 18, 0, 1), *destination, &udp(source, port, &[]));
-            let inner = ethernet(OUR_ROUTER_MAC, [0x02, 0, 0, 0, 2, vtep], ETHERTYPE_IPV4, &inner);
-            let outer = vxlan(remote_vtep(vtep), OUR_VTEP, VNI, source, &inner);
-            padded(ethernet(OUR_MAC, PEER_MAC, ETHERTYPE_IPV4, &outer))
-        })
-        .collect()
+/// An IP packet in a frame.
+pub(crate) fn framed(destination: [u8; 6], source: [u8; 6], packet: &[u8]) -> Vec<u8> {
+    let kind =
+        if packet.first().is_some_and(|first| first >> 4 == 6) { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
+    ethernet(destination, source, kind, packet)
 }
 
-/// A frame in VXLAN over IPv4.
+/// A frame to us with an IP packet in it.
+pub(crate) fn to_us(packet: &[u8]) -> Vec<u8> {
+    padded(framed(OUR_MAC, PEER_MAC, packet))
+}
+
+/// A frame to us with flow `index` in the tunnel from a remote VTEP: a frame of a VNI.
+pub(crate) fn through_tunnel(vtep: u8, vni: u32, index: usize, frame: &[u8]) -> Vec<u8> {
+    to_us(&vxlan(remote_vtep(vtep), OUR_VTEP, vni, ports(index).0, frame))
+}
+
+/// The router MAC of the PE at a remote VTEP.
+pub(crate) fn remote_router_mac(vtep: u8) -> [u8; 6] {
+    [0x02, 0, 0, 0, 2, vtep]
+}
+
+/// A packet of VXLAN over IPv4.
 pub(crate) fn vxlan(from: Ipv4Addr, to: Ipv4Addr, vni: u32, source: u16, inner: &[u8]) -> Vec<u8> {
     let [_, v1, v2, v3] = vni.to_be_bytes();
     let vxlan = [&[0x08, 0, 0, 0, v1, v2, v3, 0][..], inner].concat();
-    ipv4(from, to, &udp(49_152 + source % 16_384, VXLAN_PORT, &vxlan))
+    ipv4(from, to, TTL, &udp(49_152 + source % 16_384, VXLAN_PORT, &vxlan))
 }
 
 /// Flow `index` between hosts of a bridge domain: UDP over IPv4.
 pub(crate) fn bridged(destination: [u8; 6], index: u32) -> Vec<u8> {
-    let (source, port) = ports(index as usize);
-    let packet = ipv4(Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2), &udp(source, port, &[]));
-    padded(ethernet(destination, PEER_MAC, ETHERTYPE_IPV4, &packet))
-}
-
-/// A frame of flow `index` that arrives from a remote VTEP.
-pub(crate) fn through_tunnel(vtep: u8, index: u32, frame: &[u8]) -> Vec<u8> {
-    let outer = vxlan(remote_vtep(vtep), OUR_VTEP, L2VNI, ports(index as usize).0, frame);
-    ethernet(OUR_MAC, PEER_MAC, ETHERTYPE_IPV4, &outer)
+    padded(framed(destination, PEER_MAC, &flow_v4(index as usize, Ipv4Addr::new(198, 18, 0, 2), TTL)))
 }
 
 /// Whether `sent` is `frame` in the tunnel to a remote VTEP. Its UDP source port may be any of the dynamic ones.
-pub(crate) fn is_tunnelled(sent: &[u8], vtep: u8, frame: &[u8]) -> bool {
+pub(crate) fn is_tunnelled(sent: &[u8], vtep: u8, vni: u32, frame: &[u8]) -> bool {
     let Some(&[high, low]) = sent.get(34..36) else { return false };
     let source = u16::from_be_bytes([high, low]);
-    let outer = vxlan(OUR_VTEP, remote_vtep(vtep), L2VNI, source.wrapping_sub(49_152), frame);
-    source >= 49_152 && sent == ethernet(next_hop_mac(vtep % VTEPS), OUTPUT_MAC, ETHERTYPE_IPV4, &outer)
+    let outer = vxlan(OUR_VTEP, remote_vtep(vtep), vni, source.wrapping_sub(49_152), frame);
+    source >= 49_152 && sent == framed(next_hop_mac(vtep % VTEPS), OUTPUT_MAC, &outer)
 }
 
 /// What a host says that has come up: a frame for nobody in particular, by which its MAC is learned.
@@ -199,15 +185,17 @@ mod tests {
     #[test]
     fn frames_are_the_shortest_that_fit() {
         let mut random = Random::new(1);
-        assert!(to_ipv4(&any_ipv4(&mut random)).iter().all(|frame| frame.len() == 60));
-        assert!(to_ipv6(&any_ipv6(&mut random)).iter().all(|frame| frame.len() == 62));
+        let (v4, v6) = (any_ipv4(&mut random)[0], any_ipv6(&mut random)[0]);
+        assert_eq!(to_us(&flow_v4(3, v4, TTL)).len(), 60);
+        assert_eq!(to_us(&flow_v6(3, v6, TTL)).len(), 62);
         // 14 + 20 + 8 + 8 outer and VXLAN, 14 + 20 + 8 inner.
-        assert!(encapsulated(&any_ipv4(&mut random)).iter().all(|frame| frame.len() == 92));
+        let inner = framed(OUR_ROUTER_MAC, remote_router_mac(1), &flow_v4(3, v4, TTL));
+        assert_eq!(through_tunnel(1, VNI, 3, &inner).len(), 92);
     }
 
     #[test]
     fn header_checksums_verify() {
-        let frame = &to_ipv4(&[Ipv4Addr::new(10, 1, 2, 3)])[0];
+        let frame = to_us(&flow_v4(0, Ipv4Addr::new(10, 1, 2, 3), TTL));
         let sum: u32 =
             frame[14..34].chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
         assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);

@@ -161,6 +161,26 @@ impl Mbuf {
         self.data_mut().get_mut(old..)
     }
 
+    /// Makes what starts `at` bytes into the frame and has `length` bytes start `front` bytes into it and end it, the bytes in
+    /// front being of unspecified content. False, and nothing done, when the frame is shorter or without headroom.
+    #[inline]
+    #[must_use]
+    pub fn reframe(&mut self, at: usize, front: usize, length: usize) -> bool {
+        let raw = self.raw_mut();
+        let (start, end) = (usize::from(raw.data_off) + at, at + length);
+        if end > usize::from(raw.data_len) || front > start {
+            return false;
+        }
+        // The frame's end does not move further back, so that both are bounded by buf_len, a u16.
+        #[expect(clippy::cast_possible_truncation)]
+        {
+            raw.data_off = (start - front) as u16;
+            raw.data_len = (front + length) as u16;
+            raw.pkt_len = (front + length) as u32;
+        }
+        true
+    }
+
     /// Cuts the frame off behind `length` bytes; a shorter one stays as it is.
     #[inline]
     pub fn truncate(&mut self, length: usize) {

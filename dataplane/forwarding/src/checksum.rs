@@ -82,6 +82,23 @@ pub(crate) fn header_is_right(header: &[u8; 20]) -> bool {
     fold(total) == 0xffff
 }
 
+/// Whether a sum of words of up to 32 bits, in any byte order and not zero itself, is one's complement's zero.
+#[inline(always)]
+pub(crate) const fn is_zero(sum: u64) -> bool {
+    // 2^16 is 1 modulo 2^16 - 1, so folding changes nothing of the remainder; the compiler makes this one multiplication.
+    sum.is_multiple_of(0xffff)
+}
+
+/// What an IPv4 header has from its TTL on, four bytes with the first lowermost, when the TTL is one less; it must not be zero.
+#[inline(always)]
+pub(crate) const fn one_hop_less(word: u32) -> u32 {
+    // The TTL is the upper byte of a word that falls by 256; the sum's complement rises by as much, which is 1 in this byte
+    // order (RFC 1071 section 2 B), and a carry comes back in. Of the two zeros that leaves the one that sums give.
+    let checksum = (word >> 16) + 1;
+    let checksum = checksum + ((checksum + 1) >> 16);
+    ((word & 0xffff) - 1) | (checksum << 16)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -97,6 +114,17 @@ mod tests {
         #[test]
         fn wide_words_agree_with_narrow_ones(header: [u8; 20]) {
             prop_assert_eq!(header_is_right(&header), fold(sum(&header)) == 0xffff);
+            let words = header.chunks(4).map(|word| u64::from(u32::from_le_bytes(word.try_into().unwrap())));
+            prop_assert_eq!(is_zero(words.sum()), header_is_right(&header) || header == [0; 20]);
+        }
+
+        #[test]
+        fn a_hop_less_is_an_update(ttl in 1_u8.., protocol: u8, checksum: u16) {
+            let [high, low] = checksum.to_be_bytes();
+            let less = one_hop_less(u32::from_le_bytes([ttl, protocol, high, low])).to_le_bytes();
+            let wanted = update(checksum, u16::from_be_bytes([ttl, protocol]), u16::from_be_bytes([ttl - 1, protocol]));
+            prop_assert_eq!((less[0], less[1]), (ttl - 1, protocol));
+            prop_assert_eq!(u16::from_be_bytes([less[2], less[3]]), wanted);
         }
 
         #[test]

@@ -5,7 +5,7 @@ use crate::offload::Offload;
 /// A frame in one contiguous piece, from its Ethernet header on, with some room in front.
 ///
 /// The engine calls the changing methods only when its decision is final. It keeps to the order
-/// `prepend`/`trim_front`, `truncate`, `data_mut`.
+/// `prepend`/`trim_front`, `truncate`, `data_mut`, or `reframe`, `data_mut`.
 pub trait Packet {
     /// The frame.
     fn data(&self) -> &[u8];
@@ -22,6 +22,20 @@ pub trait Packet {
 
     /// Cuts the frame to `len` bytes; does nothing when it is not longer.
     fn truncate(&mut self, len: usize);
+
+    /// Makes what starts `at` bytes into the frame and has `length` bytes start `front` bytes into it and end it; the bytes in
+    /// front may hold anything. False, and nothing changed, when the frame is shorter or there is no room.
+    fn reframe(&mut self, at: usize, front: usize, length: usize) -> bool {
+        if length == 0 || at + length > self.data().len() {
+            return false;
+        }
+        let moved =
+            if front > at { self.prepend(front - at) } else { front == at || self.trim_front(at - front) };
+        if moved {
+            self.truncate(front + length);
+        }
+        moved
+    }
 
     /// The NIC's hash of the outer flow, when it computed one.
     fn flow_hash(&self) -> Option<u32> {

@@ -236,6 +236,14 @@ pub enum Verdict {
     Drop(Reason),
 }
 
+impl Verdict {
+    /// It goes somewhere, once or several times.
+    #[inline(always)]
+    pub(crate) const fn is_forwarded(self) -> bool {
+        matches!(self, Self::Transmit(_) | Self::Replicate)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -48,6 +48,11 @@ impl Packet for Frame {
     }
 
     #[inline]
+    fn reframe(&mut self, at: usize, front: usize, length: usize) -> bool {
+        self.0.reframe(at, front, length)
+    }
+
+    #[inline]
     fn flow_hash(&self) -> Option<u32> {
         self.0.rss_hash()
     }

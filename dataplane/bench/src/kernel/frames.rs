@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::traffic::{
-    ETHERTYPE_IPV4, L2VNI, OUR_ROUTER_MAC, OUR_VTEP, VNI, ethernet, ipv4, remote_vtep, udp, vxlan,
+    ETHERTYPE_IPV4, L2VNI, OUR_ROUTER_MAC, OUR_VTEP, TTL, VNI, ethernet, ipv4, remote_vtep, udp, vxlan,
 };
 
 /// Flows, each with a UDP source port and a host of its own.
@@ -146,7 +146,7 @@ impl Traffic {
         let payload: Vec<u8> =
             flow.to_be_bytes().into_iter().cycle().zip(0_u8..=250).map(|(a, b)| a ^ b).collect();
         let payload: Vec<u8> = payload.into_iter().cycle().take(self.length - HEADERS).collect();
-        ipv4(source, destination, &udp(FIRST_PORT + flow, 2000, &payload))
+        ipv4(source, destination, TTL, &udp(FIRST_PORT + flow, 2000, &payload))
     }
 }
 

@@ -7,6 +7,7 @@ use forwarding::{
 };
 
 pub(crate) use super::MTU;
+use super::expected::Expected;
 use super::{Groups, NEXT_HOPS, Ports};
 use crate::traffic;
 
@@ -67,26 +68,40 @@ impl Domain {
         (0..).take(traffic::FLOWS)
     }
 
+    /// How many frames leave for one that enters.
+    pub(super) fn copies(self) -> u16 {
+        if self.way == Way::Flood { self.vteps } else { 1 }
+    }
+
     /// What enters, by flow.
     pub(super) fn frames(self) -> Vec<Vec<u8>> {
         let bridged = |index| traffic::bridged(self.destination(index), index);
         Self::flows()
             .map(|index| match self.way {
-                Way::Decapsulate => traffic::through_tunnel(self.vtep(index), index, &bridged(index)),
+                Way::Decapsulate => {
+                    let (vtep, frame) = (self.vtep(index), bridged(index));
+                    traffic::through_tunnel(vtep, traffic::L2VNI, index as usize, &frame)
+                }
                 _ => bridged(index),
             })
             .collect()
     }
 
-    /// Whether `sent`, a copy of what flow `index` became, is as it must be.
-    pub(super) fn is_right(self, index: u32, copy: usize, sent: &[u8]) -> bool {
-        let bridged = traffic::bridged(self.destination(index), index);
-        match self.way {
-            Way::Local | Way::Decapsulate => sent == bridged,
-            Way::Encapsulate => traffic::is_tunnelled(sent, self.vtep(index % self.macs), &bridged),
-            // In the order of the list, which is that of the addresses.
-            Way::Flood => u8::try_from(copy).is_ok_and(|vtep| traffic::is_tunnelled(sent, vtep, &bridged)),
-        }
+    /// What must leave, by flow; of as many flows as there are frames in a scenario that floods none.
+    pub(super) fn expected(self) -> Vec<Vec<Expected>> {
+        Self::flows()
+            .take(traffic::FLOWS.div_ceil(self.copies().into()))
+            .map(|index| {
+                let frame = traffic::bridged(self.destination(index), index);
+                let by = |vtep| Expected::tunnelled(0, vtep, traffic::L2VNI, frame.clone());
+                match self.way {
+                    Way::Local | Way::Decapsulate => vec![Expected::plain(0, frame)],
+                    Way::Encapsulate => vec![by(self.vtep(index % self.macs))],
+                    // In the order of the list, which is that of the addresses.
+                    Way::Flood => self.vteps().map(by).collect(),
+                }
+            })
+            .collect()
     }
 
     pub(super) fn set_up(self, control: &mut Control) -> anyhow::Result<Ports> {
@@ -132,7 +147,7 @@ impl Domain {
         if self.way != Way::Decapsulate {
             introduce(control, input, [traffic::PEER_MAC].into_iter())?;
         }
-        Ok(Ports { input, output })
+        Ok(Ports { inputs: vec![input], outputs: vec![output] })
     }
 }
 

@@ -1,16 +1,20 @@
-//! The scenarios: what is in the tables, and what enters.
+//! The scenarios: what is in the tables, what enters, and what must leave.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use forwarding::fib::sample::{self, Random, RandomKey};
-use forwarding::fib::{Key, Prefix};
-use forwarding::{Attachment, Control, Mac, Path, PortConfig, PortId, Vni, VniConfig, VrfId, WeightedPath};
+use anyhow::Context;
+use forwarding::{Control, Mac, Path, PortConfig, PortId, Vni, WeightedPath};
 
 use crate::traffic;
 
 pub(crate) mod bridge;
+mod expected;
+mod mixed;
+mod routed;
 
-use bridge::{Domain, Way};
+use bridge::Domain;
+pub(crate) use expected::Expected;
+use mixed::Mixed;
 
 /// Every run has the same tables and traffic.
 const SEED: u64 = 2026;
@@ -22,52 +26,77 @@ const NEXT_HOPS: u8 = 64;
 pub(crate) const MTU: u16 = 1500;
 
 /// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Scenario {
     /// The name of its file.
     pub(crate) name: &'static str,
     kind: Kind,
+    /// Cycles per packet of forwarding, at most, on the machine that the bars were set for: see
+    /// [`report`](crate::report).
+    pub(crate) bar: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// IPv4 routing with so many routes.
-    Ipv4(usize),
-    /// IPv6 routing with so many routes.
-    Ipv6(usize),
-    /// IPv4 into VXLAN, with so many routes.
-    Encapsulate(usize),
-    /// VXLAN to routed IPv4.
-    Decapsulate,
+    Routed(routed::Way),
     /// Through a bridge domain.
     Bridge(Domain),
+    Mixed(Mixed),
+}
+
+const fn routed(name: &'static str, way: routed::Way, bar: f64) -> Scenario {
+    Scenario { name, kind: Kind::Routed(way), bar: Some(bar) }
+}
+
+const fn bridged(name: &'static str, way: bridge::Way, macs: u32, bar: f64) -> Scenario {
+    Scenario { name, kind: Kind::Bridge(Domain::new(way, macs)), bar: Some(bar) }
+}
+
+const fn flooded(name: &'static str, vteps: u16) -> Scenario {
+    Scenario { name, kind: Kind::Bridge(Domain::flood(vteps)), bar: None }
 }
 
 /// All of them, in the order of the table.
 pub(crate) const ALL: &[Scenario] = &[
-    Scenario { name: "ipv4-1route", kind: Kind::Ipv4(1) },
-    Scenario { name: "ipv4-1m", kind: Kind::Ipv4(FULL_IPV4) },
-    Scenario { name: "ipv6-1route", kind: Kind::Ipv6(1) },
-    Scenario { name: "ipv6-250k", kind: Kind::Ipv6(FULL_IPV6) },
-    Scenario { name: "l3vni-encap-1route", kind: Kind::Encapsulate(1) },
-    Scenario { name: "l3vni-encap-1m", kind: Kind::Encapsulate(FULL_IPV4) },
-    Scenario { name: "l3vni-decap", kind: Kind::Decapsulate },
-    Scenario { name: "l2-1mac", kind: Kind::Bridge(Domain::new(Way::Local, 1)) },
-    Scenario { name: "l2-10kmac", kind: Kind::Bridge(Domain::new(Way::Local, MANY_MACS)) },
-    Scenario { name: "l2vni-encap", kind: Kind::Bridge(Domain::new(Way::Encapsulate, 1)) },
-    Scenario { name: "l2vni-encap-10kmac", kind: Kind::Bridge(Domain::new(Way::Encapsulate, MANY_MACS)) },
-    Scenario { name: "l2vni-decap", kind: Kind::Bridge(Domain::new(Way::Decapsulate, 1)) },
-    Scenario { name: "l2vni-decap-10kmac", kind: Kind::Bridge(Domain::new(Way::Decapsulate, MANY_MACS)) },
-    Scenario { name: "bum-1", kind: Kind::Bridge(Domain::flood(1)) },
-    Scenario { name: "bum-16", kind: Kind::Bridge(Domain::flood(16)) },
-    Scenario { name: "bum-256", kind: Kind::Bridge(Domain::flood(256)) },
+    routed("ipv4-1route", routed::Way::Ipv4(1), 65.0),
+    routed("ipv4-1m", routed::Way::Ipv4(FULL_IPV4), 110.0),
+    routed("ipv6-1route", routed::Way::Ipv6(1), 65.0),
+    routed("ipv6-250k", routed::Way::Ipv6(FULL_IPV6), 150.0),
+    routed("l3vni-encap-1route", routed::Way::Encapsulate(1), 110.0),
+    routed("l3vni-encap-1m", routed::Way::Encapsulate(FULL_IPV4), 160.0),
+    routed("l3vni-decap", routed::Way::Decapsulate, 120.0),
+    bridged("l2-1mac", bridge::Way::Local, 1, 75.0),
+    bridged("l2-10kmac", bridge::Way::Local, MANY_MACS, 110.0),
+    bridged("l2vni-encap", bridge::Way::Encapsulate, 1, 120.0),
+    bridged("l2vni-encap-10kmac", bridge::Way::Encapsulate, MANY_MACS, 120.0),
+    bridged("l2vni-decap", bridge::Way::Decapsulate, 1, 130.0),
+    bridged("l2vni-decap-10kmac", bridge::Way::Decapsulate, MANY_MACS, 130.0),
+    flooded("bum-1", 1),
+    flooded("bum-16", 16),
+    flooded("bum-256", 256),
+    Scenario { name: "mixed", kind: Kind::Mixed(Mixed), bar: None },
 ];
 
 /// The engine's ports in a scenario.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ports {
-    pub(crate) input: PortId,
-    pub(crate) output: PortId,
+    pub(crate) inputs: Vec<PortId>,
+    pub(crate) outputs: Vec<PortId>,
+}
+
+impl Ports {
+    /// Other inputs of the same kind, and the same outputs.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub(crate) fn with_more_inputs(&self, control: &mut Control) -> anyhow::Result<Self> {
+        let mut inputs = Vec::new();
+        for &input in &self.inputs {
+            let config = control.port(input).context("a port is missing")?.clone();
+            inputs.push(control.port_add(PortConfig { name: format!("{}-again", config.name), ..config })?);
+        }
+        Ok(Self { inputs, outputs: self.outputs.clone() })
+    }
 }
 
 impl Scenario {
@@ -76,47 +105,43 @@ impl Scenario {
         ALL.iter().find(|scenario| scenario.name == name).copied()
     }
 
-    /// The frames that enter: one of each flow.
-    pub(crate) fn frames(self) -> Vec<Vec<u8>> {
-        let mut random = Random::new(SEED);
+    /// The frames that enter, by input: one of each flow.
+    pub(crate) fn frames(self) -> Vec<Vec<Vec<u8>>> {
         match self.kind {
-            Kind::Ipv4(1) | Kind::Encapsulate(1) => traffic::to_ipv4(&traffic::any_ipv4(&mut random)),
-            Kind::Ipv4(routes) | Kind::Encapsulate(routes) => {
-                traffic::to_ipv4(&within(&sample::ipv4(routes, SEED), &mut random, |bits| {
-                    let address = Ipv4Addr::from(bits);
-                    // What a router drops or hands over, whatever the table says.
-                    let special = address.is_loopback() || address.is_link_local() || address.is_multicast();
-                    (!special && (1..240).contains(&address.octets()[0])).then_some(address)
-                }))
-            }
-            Kind::Ipv6(1) => traffic::to_ipv6(&traffic::any_ipv6(&mut random)),
-            Kind::Ipv6(routes) => {
-                traffic::to_ipv6(&within(&sample::ipv6(routes, SEED), &mut random, |bits| Some(bits.into())))
-            }
-            Kind::Decapsulate => traffic::encapsulated(&traffic::any_ipv4(&mut random)),
-            Kind::Bridge(domain) => domain.frames(),
+            Kind::Routed(way) => vec![way.frames()],
+            Kind::Bridge(domain) => vec![domain.frames()],
+            Kind::Mixed(mixed) => mixed.frames(),
+        }
+    }
+
+    /// What must leave for each of [`frames`](Self::frames), in the order in which it is sent.
+    pub(crate) fn expected(self) -> Vec<Vec<Vec<Expected>>> {
+        let one_each = |expected: Vec<Expected>| expected.into_iter().map(|frame| vec![frame]).collect();
+        match self.kind {
+            Kind::Routed(way) => vec![one_each(way.expected())],
+            Kind::Bridge(domain) => vec![domain.expected()],
+            Kind::Mixed(mixed) => mixed.expected().into_iter().map(one_each).collect(),
         }
     }
 
     /// How many frames leave for one that enters.
     pub(crate) fn copies(self) -> u16 {
         match self.kind {
-            Kind::Bridge(Domain { way: Way::Flood, vteps, .. }) => vteps,
-            _ => 1,
+            Kind::Bridge(domain) => domain.copies(),
+            Kind::Routed(_) | Kind::Mixed(_) => 1,
         }
     }
 
     /// Whether frames are flooded.
-    pub(crate) fn floods(self) -> bool {
-        matches!(self.kind, Kind::Bridge(Domain { way: Way::Flood, .. }))
+    pub(crate) const fn floods(self) -> bool {
+        matches!(self.kind, Kind::Bridge(Domain { way: bridge::Way::Flood, .. }))
     }
 
-    /// Whether `sent`, copy `copy` of what flow `index` became, is as it must be, to the last byte. Of routed packets the
-    /// engine's own tests say so.
-    pub(crate) fn is_right(self, index: u32, copy: usize, sent: &[u8]) -> bool {
+    /// The scenarios that it is made of, each with its share of the packets; none of one that is simple.
+    pub(crate) fn parts(self) -> Vec<(&'static str, f64)> {
         match self.kind {
-            Kind::Bridge(domain) => domain.is_right(index, copy, sent),
-            _ => true,
+            Kind::Mixed(mixed) => mixed.parts(),
+            Kind::Routed(_) | Kind::Bridge(_) => Vec::new(),
         }
     }
 
@@ -125,89 +150,11 @@ impl Scenario {
     /// # Errors
     /// When the engine refuses, which is a mistake of the scenario's.
     pub(crate) fn set_up(self, control: &mut Control) -> anyhow::Result<Ports> {
-        if let Kind::Bridge(domain) = self.kind {
-            return domain.set_up(control);
-        }
-        let red = control.vrf_add("red")?;
-        let tenant = |of| {
-            if matches!(self.kind, Kind::Encapsulate(_)) && of == "input" { red } else { VrfId::DEFAULT }
-        };
-        let mut port = |name: &str, vrf, mac| {
-            control.port_add(PortConfig {
-                name: name.to_owned(),
-                attachment: Attachment::Routed(vrf),
-                mac: Mac::new(mac),
-                mtu: MTU,
-            })
-        };
-        let input = port("input", tenant("input"), traffic::OUR_MAC)?;
-        let output_vrf = if self.kind == Kind::Decapsulate { red } else { VrfId::DEFAULT };
-        let output = port("output", output_vrf, traffic::OUTPUT_MAC)?;
-        let vni = Vni::new(traffic::VNI)?;
-        control.vtep_addresses_set(&[traffic::OUR_VTEP.into()])?;
-        control.vni_set(
-            vni,
-            VniConfig {
-                vrf: red,
-                vtep: traffic::OUR_VTEP.into(),
-                udp_port: traffic::VXLAN_PORT,
-                router_mac: Mac::new(traffic::OUR_ROUTER_MAC),
-            },
-        )?;
-        control.session_begin();
-        let mut groups = Groups { control, next: 1 };
-        let adjacent: Vec<u32> =
-            (0..NEXT_HOPS).map(|index| groups.adjacent(output, index)).collect::<anyhow::Result<_>>()?;
-        let tunnels: Vec<u32> =
-            (0..traffic::VTEPS).map(|index| groups.tunnel(vni, index)).collect::<anyhow::Result<_>>()?;
-        let spread = |all: &[u32], index: usize| all[index % all.len()];
         match self.kind {
-            Kind::Ipv4(1) => control.route4(VrfId::DEFAULT, 0, 0, adjacent[0])?,
-            Kind::Ipv6(1) => control.route6(VrfId::DEFAULT, 0, 0, adjacent[0])?,
-            Kind::Ipv4(routes) => {
-                for (index, prefix) in sample::ipv4(routes, SEED).into_iter().enumerate() {
-                    let group = spread(&adjacent, index);
-                    control.route4(VrfId::DEFAULT, prefix.address(), prefix.length().into(), group)?;
-                }
-            }
-            Kind::Ipv6(routes) => {
-                for (index, prefix) in sample::ipv6(routes, SEED).into_iter().enumerate() {
-                    let group = spread(&adjacent, index);
-                    control.route6(VrfId::DEFAULT, prefix.address(), prefix.length().into(), group)?;
-                }
-            }
-            Kind::Encapsulate(routes) => {
-                // The underlay: every VTEP by a route of its own.
-                for index in 0..traffic::VTEPS {
-                    let vtep = traffic::remote_vtep(index).to_bits();
-                    control.route4(VrfId::DEFAULT, vtep, 32, spread(&adjacent, usize::from(index)))?;
-                }
-                if routes == 1 {
-                    control.route4(red, 0, 0, tunnels[0])?;
-                } else {
-                    for (index, prefix) in sample::ipv4(routes, SEED).into_iter().enumerate() {
-                        let group = spread(&tunnels, index);
-                        control.route4(red, prefix.address(), prefix.length().into(), group)?;
-                    }
-                }
-            }
-            Kind::Decapsulate => {
-                // The way back makes the remote VTEPs known, without which nothing of theirs is accepted.
-                for index in 0..traffic::VTEPS {
-                    let vtep = traffic::remote_vtep(index).to_bits();
-                    control.route4(VrfId::DEFAULT, vtep, 32, spread(&adjacent, usize::from(index)))?;
-                    control.route4(
-                        red,
-                        0x6440_0000 + u32::from(index),
-                        32,
-                        spread(&tunnels, usize::from(index)),
-                    )?;
-                }
-                control.route4(red, 0, 0, adjacent[0])?;
-            }
-            Kind::Bridge(_) => {}
+            Kind::Routed(way) => way.set_up(control),
+            Kind::Bridge(domain) => domain.set_up(control),
+            Kind::Mixed(mixed) => mixed.set_up(control),
         }
-        Ok(Ports { input, output })
     }
 }
 
@@ -226,7 +173,8 @@ impl Groups<'_> {
 
     fn tunnel(&mut self, vni: Vni, index: u8) -> anyhow::Result<u32> {
         let vtep = traffic::remote_vtep(index).into();
-        self.group(Path::Vxlan { vni, vtep, router_mac: Some(Mac::new([0x02, 0, 0, 0, 2, index])) })
+        let router_mac = Some(Mac::new(traffic::remote_router_mac(index)));
+        self.group(Path::Vxlan { vni, vtep, router_mac })
     }
 
     fn group(&mut self, path: Path) -> anyhow::Result<u32> {
@@ -235,17 +183,4 @@ impl Groups<'_> {
         self.control.group_set(id, &[WeightedPath { weight: 1, path }])?;
         Ok(id)
     }
-}
-
-/// An address in one of the prefixes, for every flow; others are drawn for those that `address` refuses.
-fn within<K: RandomKey + Key, A>(
-    prefixes: &[Prefix<K>],
-    random: &mut Random,
-    address: impl Fn(K) -> Option<A>,
-) -> Vec<A> {
-    let count = u32::try_from(prefixes.len()).unwrap_or(u32::MAX);
-    std::iter::repeat_with(|| address(K::random_in(prefixes[random.below(count) as usize], random)))
-        .flatten()
-        .take(traffic::FLOWS)
-        .collect()
 }

@@ -187,7 +187,7 @@ impl Control {
         let vrf = vrf.unwrap_or(VrfId::DEFAULT);
         let place = PortView { mac, mtu, vrf, role: PortRole::Svi(slot) };
         self.tables.set_port(svi, Some(place)).ok_or(Error::Full("port"))?;
-        self.tables.bridge_record(slot).ok_or(Error::Full("L2VNI"))?.set(&view);
+        self.tables.set_bridge(slot, Some(&view)).ok_or(Error::Full("L2VNI"))?;
         let config =
             PortConfig { name: format!("L2VNI {vni}"), attachment: Attachment::Routed(vrf), mac, mtu };
         self.ports.insert(svi, Port { config, svi: Some(vni), macs: 0 });
@@ -234,9 +234,7 @@ impl Control {
         self.flood_replace(vni, &[]);
         self.gateways_set(vni, &BTreeSet::new());
         let Some(bridge) = self.bridges.remove(&vni) else { return Err(Error::UnknownVni(vni)) };
-        if let Some(record) = self.tables.bridge_record(bridge.slot) {
-            record.clear();
-        }
+        self.tables.set_bridge(bridge.slot, None);
         if let Some((base, log2)) = bridge.block {
             self.retire(Retired::Flood { base, log2 });
         }

@@ -279,6 +279,20 @@ impl Control {
 
     /// Sets a slot aside until the readers have passed; tidies up when much has gathered.
     fn retire(&mut self, retired: Retired) {
+        // Unlinked, and no epoch has begun since: what workers remember of it they forget before it is used again. Of the
+        // others they remember nothing, or the tables by address and the groups have said so themselves.
+        if matches!(
+            retired,
+            Retired::Tunnel(_)
+                | Retired::Vtep(_)
+                | Retired::Vni(_)
+                | Retired::Node(_)
+                | Retired::Port(_)
+                | Retired::Vrf(_)
+                | Retired::Bridge(_)
+        ) {
+            self.tables.changed();
+        }
         self.limbo.retire(retired);
         if self.limbo.unclosed() >= 1024 {
             self.reclaim_slots();

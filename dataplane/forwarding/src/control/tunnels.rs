@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::sync::atomic::Ordering;
 
 pub(super) use crate::tables::tunnel::TunnelSpec;
 
@@ -41,7 +40,7 @@ impl Control {
             return None;
         };
         self.tunnels.insert(spec, Tunnel { slot, paths: 1 });
-        self.tables.tunnels.get_or_make(slot)?.write(&spec, vtep);
+        self.tables.write_tunnel(slot, &spec, vtep)?;
         Some((slot, vtep))
     }
 
@@ -63,7 +62,7 @@ impl Control {
         }
         let slot = self.vtep_slots.take()?;
         self.vteps.insert(address, Vtep { slot, tunnels: 1, group: None, usable: false });
-        self.tables.vteps.get_or_make(slot)?.store(0, Ordering::Release);
+        self.tables.set_vtep(slot, None)?;
         self.vtep_resolve(address);
         Some(slot)
     }
@@ -110,9 +109,7 @@ impl Control {
         let old = std::mem::replace(&mut vtep.group, group);
         if old != group {
             // The one write that redirects every prefix behind this VTEP.
-            if let Some(word) = self.tables.vteps.get(vtep.slot) {
-                word.store(group.map_or(0, |group| u64::from(group) + 1), Ordering::Release);
-            }
+            self.tables.set_vtep(vtep.slot, group);
             if let Some(old) = old {
                 self.vtep_users.remove(&(old, address));
             }

@@ -24,6 +24,14 @@ impl Family {
         }
     }
 
+    /// The length of a header without options.
+    const fn header(self) -> usize {
+        match self {
+            Self::V4 => IPV4,
+            Self::V6 => IPV6,
+        }
+    }
+
     pub(crate) const fn of_ethertype(ethertype: u16) -> Option<Self> {
         match ethertype {
             ETHERTYPE_IPV4 => Some(Self::V4),
@@ -203,20 +211,30 @@ const fn address_bits(family: Family, address: u128) -> u128 {
 pub(crate) fn frame_flow_hash(frame: &[u8]) -> FlowHash {
     let Some((ethernet, ip)) = frame.split_first_chunk::<ETHERNET>() else { return FlowHash::default() };
     let ethertype = u16::from_be_bytes([ethernet[12], ethernet[13]]);
-    match (Family::of_ethertype(ethertype), ip.first_chunk::<IPV4>(), ip.first_chunk::<IPV6>()) {
-        (Some(Family::V4), Some(header), _) => {
+    match Family::of_ethertype(ethertype) {
+        Some(family) if ip.len() >= family.header() => packet_flow_hash(family, ip),
+        _ => FlowHash::of_macs(ethernet, ethertype),
+    }
+}
+
+/// The flow of an IP packet, without regard to what else it says.
+#[inline(always)]
+pub(crate) fn packet_flow_hash(family: Family, ip: &[u8]) -> FlowHash {
+    match family {
+        Family::V4 => {
+            let Some(header) = ip.first_chunk::<IPV4>() else { return FlowHash::default() };
             let fragment = header[6] & 0x3f | header[7] != 0;
             let offset = usize::from(header[0] & 0xf) * 4;
             let transport = Transport::new(ip, offset, header[9], fragment);
-            let address = |at| be32(ip, at).unwrap_or(0);
+            let address = |at: usize| u32::from_be_bytes(std::array::from_fn(|i| header[at + i]));
             FlowHash::v4(address(12), address(16), transport.ports, transport.protocol)
         }
-        (Some(Family::V6), _, Some(header)) => {
+        Family::V6 => {
+            let Some(header) = ip.first_chunk::<IPV6>() else { return FlowHash::default() };
             let transport = Transport::new(ip, IPV6, header[6], header[6] == FRAGMENT);
             let address = |at: usize| u128::from_be_bytes(std::array::from_fn(|i| header[at + i]));
             FlowHash::v6(address(8), address(24), transport.ports, transport.protocol)
         }
-        _ => FlowHash::of_macs(ethernet, ethertype),
     }
 }
 

@@ -6,7 +6,7 @@ pub(crate) mod arp;
 mod ip;
 pub(crate) mod nd;
 
-pub(crate) use ip::{Family, IpView, frame_flow_hash, is_nd, udp_length};
+pub(crate) use ip::{Family, IpView, frame_flow_hash, is_nd, packet_flow_hash, udp_length};
 
 /// Destination, source, EtherType.
 pub(crate) const ETHERNET: usize = 14;

@@ -39,6 +39,15 @@ pub(crate) fn locate<'a>(tables: &Tables, ingress: &Ingress, frame: &'a [u8]) ->
     if let Place::Bridged { bridge, flood_rate } = ingress.place {
         return Ok(Frame::Inside(of_port(ingress, bridge, flood_rate, frame)));
     }
+    locate_routed(tables, ingress, frame)
+}
+
+/// The same of a port that is routed.
+pub(super) fn locate_routed<'a>(
+    tables: &Tables,
+    ingress: &Ingress,
+    frame: &'a [u8],
+) -> Result<Frame<'a>, Reason> {
     let view = packet(ingress, frame)?;
     if may_be_vxlan(ingress, &view)
         && let Some(tunnel) = terminate(tables, ingress, &view, frame)?

@@ -2,24 +2,18 @@
 
 use std::sync::atomic::Ordering;
 
+use super::scratch::Ip;
 use crate::hash::FlowHash;
 use crate::headers::{ETHERNET, IPV4, IPV6, UDP_VXLAN};
 use crate::reason::Reason;
-use crate::tables::paths::PathKind;
+use crate::tables::paths::{Group, PathKind, PathWord};
+use crate::tables::tunnel::TunnelRecord;
 use crate::tables::{Station, Tables, low};
 use crate::types::PortId;
 
 /// What VXLAN adds to an IP packet: the outer IP, UDP and VXLAN headers and the inner Ethernet header.
 const OVERHEAD_V4: usize = IPV4 + UDP_VXLAN + ETHERNET;
 const OVERHEAD_V6: usize = IPV6 + UDP_VXLAN + ETHERNET;
-
-/// What the decision needs of a packet.
-#[derive(Clone, Copy)]
-pub(super) struct Ip {
-    pub(super) length: u16,
-    pub(super) ttl: u8,
-    pub(super) hash: FlowHash,
-}
 
 /// A way out.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,6 +65,7 @@ pub(super) fn leave(
     path: PathKind,
     destination: impl Fn() -> u128,
     ip: Ip,
+    hash: FlowHash,
     segment: impl Fn() -> Option<usize>,
 ) -> Result<Exit, Reason> {
     match path {
@@ -84,7 +79,7 @@ pub(super) fn leave(
     }
     let (neighbor, tunnel, overhead) = match path {
         PathKind::Tunnel(tunnel) => {
-            let (neighbor, overhead) = underlay(tables, tunnel, ip.hash)?;
+            let (neighbor, overhead) = underlay(tables, tunnel, hash)?;
             (neighbor, tunnel + 1, overhead)
         }
         path => (neighbor(tables, path, destination)?, 0, 0),
@@ -110,7 +105,11 @@ pub(super) fn segments_fit(segment: impl Fn() -> Option<usize>, room: usize) -> 
 
 /// The neighbour that a plain path leads to.
 #[inline(always)]
-fn neighbor(tables: &Tables, path: PathKind, destination: impl Fn() -> u128) -> Result<Station, Reason> {
+pub(super) fn neighbor(
+    tables: &Tables,
+    path: PathKind,
+    destination: impl Fn() -> u128,
+) -> Result<Station, Reason> {
     let record = match path {
         PathKind::Adjacent(record) => tables.neighbors.record(record),
         PathKind::Connected(port) => tables.neighbors.find(port.0.into(), destination()),
@@ -125,13 +124,32 @@ fn neighbor(tables: &Tables, path: PathKind, destination: impl Fn() -> u128) -> 
 #[inline(always)]
 pub(super) fn underlay(tables: &Tables, tunnel: u32, hash: FlowHash) -> Result<(Station, usize), Reason> {
     let record = tables.tunnels.get(tunnel).ok_or(Reason::NoNextHop)?;
-    let head = record.head();
-    let group = tables.vteps.get(head.vtep).map_or(0, |word| word.load(Ordering::Acquire));
-    let group = group.checked_sub(1).ok_or(Reason::UnresolvedVtep)?;
-    let path = tables.select(low(group), hash.underlay()).kind();
+    let path = tables.select(underlay_route(tables, record)?, hash.underlay());
+    underlay_by(tables, record, path)
+}
+
+/// The same by one path of the underlay.
+#[inline(always)]
+pub(super) fn underlay_by(
+    tables: &Tables,
+    record: &TunnelRecord,
+    path: PathWord,
+) -> Result<(Station, usize), Reason> {
+    let path = path.kind();
     if !matches!(path, PathKind::Adjacent(_) | PathKind::Connected(_)) {
         return Err(Reason::UnresolvedVtep);
     }
     let neighbor = neighbor(tables, path, || record.destination())?;
-    Ok((neighbor, if head.is_v6 { OVERHEAD_V6 } else { OVERHEAD_V4 }))
+    Ok((neighbor, if record.head().is_v6 { OVERHEAD_V6 } else { OVERHEAD_V4 }))
+}
+
+/// The paths of the underlay to a tunnel's VTEP.
+pub(super) fn underlay_group(tables: &Tables, record: &TunnelRecord) -> Result<Group, Reason> {
+    underlay_route(tables, record).map(|group| tables.group(group))
+}
+
+#[inline(always)]
+fn underlay_route(tables: &Tables, record: &TunnelRecord) -> Result<u32, Reason> {
+    let group = tables.vteps.get(record.head().vtep).map_or(0, |word| word.load(Ordering::Acquire));
+    group.checked_sub(1).map(low).ok_or(Reason::UnresolvedVtep)
 }

@@ -2,41 +2,51 @@
 //!
 //! classify (headers, VXLAN, sender's MAC) -> longest-prefix match per family -> choice of path -> neighbour, TTL and MTU
 //! -> MAC in the bridge domain, of frames that are bridged or routed into one -> rewrite.
-//! All but the last only read, so that a packet which is declined at any stage is still as it was received. The stages
-//! keep what they find in arrays by packet; within a stage packets do not depend on each other, so the processor works on
-//! several at once while memory answers.
+//! A packet is rewritten once its decision is final, and one that is declined at any stage is still as it was received. The
+//! stages keep what they find in arrays by packet; within a stage packets do not depend on each other, so the processor works
+//! on several at once while memory answers.
+//!
+//! Most packets are ordinary, come by a port or tunnel that is known and leave by a path that is known. For these the stages
+//! are short: [`quick`] looks at headers, [`ends`] remembers tunnels that end here, and [`ways`] remembers ways out with their
+//! headers written out, so that everything after the lookup is one step. Whatever a short stage does not know it leaves
+//! alone, and the complete one decides.
 
 mod bridge;
 mod classify;
+mod ends;
 mod exit;
 mod learn;
 mod meter;
+mod ordinary;
+mod quick;
 mod replicate;
 mod rewrite;
+mod route;
+mod scratch;
 mod switch;
+mod ways;
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use crate::counters::WorkerCells;
-use crate::fib::{FibReader, NextHopIndex, TableId};
-use crate::hash::FlowHash;
-use crate::headers::{Family, IpView};
+use crate::fib::{FibReader, TableId};
+use crate::headers::Family;
 use crate::learn::Report;
 use crate::packet::Packet;
 use crate::reason::{Reason, Verdict};
 use crate::reclaim::ReaderHandle;
 use crate::tables::bridge::BridgeView;
-use crate::tables::paths::{PathKind, PathWord};
 use crate::tables::{NodeView, PortRole, Tables};
 use crate::types::{PortId, VrfId, v4_bits};
 pub(crate) use bridge::Inside;
-use bridge::{Answer, Decision};
 pub(crate) use classify::{Frame, Routed, locate};
-use exit::Exit;
+use ends::Ends;
 use learn::Learner;
-use switch::{From, Switching};
+use ordinary::Short;
+use scratch::Scratch;
+use ways::Ways;
 
 /// Packets that go through the stages together; longer slices are cut.
 pub const MAX_BURST: usize = 256;
@@ -53,6 +63,8 @@ pub struct Worker {
     cells: Arc<WorkerCells>,
     learner: Learner,
     scratch: Box<Scratch>,
+    ways: Ways,
+    ends: Ends,
 }
 
 /// Where packets come from.
@@ -75,117 +87,6 @@ pub(crate) enum Place {
     Bridged { bridge: BridgeView, flood_rate: u32 },
 }
 
-/// What the stages know of each packet.
-struct Scratch {
-    v4: Lookups<u32>,
-    v6: Lookups<u128>,
-    /// Where the IP packet to be forwarded starts in the frame: behind the tunnel's headers, if it came through one.
-    l3: [u16; MAX_BURST],
-    length: [u16; MAX_BURST],
-    ttl: [u8; MAX_BURST],
-    /// As it is to be when forwarded.
-    tos: [u8; MAX_BURST],
-    hash: [FlowHash; MAX_BURST],
-    vrf: [VrfId; MAX_BURST],
-    exits: [Exit; MAX_BURST],
-    /// Frames for one MAC of a bridge domain: bridged, and routed into it. Elsewhere, as the answers are, so that what
-    /// every packet needs stays close together.
-    switch: Box<Switching>,
-    /// Requests that are answered here.
-    answers: Box<Answers>,
-}
-
-struct Answers {
-    count: usize,
-    packet: [u8; MAX_BURST],
-    answer: [Answer; MAX_BURST],
-}
-
-/// The packets of one family, without gaps.
-struct Lookups<K> {
-    count: usize,
-    packet: [u8; MAX_BURST],
-    keys: [K; MAX_BURST],
-    tables: [TableId; MAX_BURST],
-    found: [NextHopIndex; MAX_BURST],
-    paths: [PathWord; MAX_BURST],
-}
-
-impl<K: Copy + Default> Lookups<K> {
-    fn new() -> Self {
-        Self {
-            count: 0,
-            packet: [0; MAX_BURST],
-            keys: [K::default(); MAX_BURST],
-            tables: [TableId::from_index(0); MAX_BURST],
-            found: [NextHopIndex::MISS; MAX_BURST],
-            paths: [PathWord::default(); MAX_BURST],
-        }
-    }
-
-    #[inline(always)]
-    fn push(&mut self, packet: u8, key: K, table: TableId) {
-        let at = self.count % MAX_BURST;
-        self.packet[at] = packet;
-        self.keys[at] = key;
-        self.tables[at] = table;
-        self.count = at + 1;
-    }
-}
-
-impl Scratch {
-    /// Takes in a packet to be looked up.
-    #[inline(always)]
-    fn route(&mut self, at: u8, routed: &Routed, nic_hash: Option<u32>) {
-        let i = usize::from(at);
-        let Routed { view, l3, tos, vrf, tables: (v4, v6), .. } = routed;
-        self.l3[i] = *l3;
-        self.length[i] = view.length;
-        self.ttl[i] = view.ttl;
-        self.tos[i] = *tos;
-        self.vrf[i] = *vrf;
-        self.hash[i] = nic_hash.map_or_else(|| view.flow_hash(), FlowHash::from_nic);
-        #[expect(clippy::cast_possible_truncation, reason = "IPv4 addresses have 32 bits")]
-        match view.family {
-            Family::V4 => self.v4.push(at, view.destination as u32, *v4),
-            Family::V6 => self.v6.push(at, view.destination, *v6),
-        }
-    }
-
-    /// Decides on a frame in a bridge domain, and takes it in.
-    #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "the parts of a worker")]
-    fn bridge(
-        &mut self,
-        tables: &Tables,
-        learner: &mut Learner,
-        cells: &WorkerCells,
-        inside: &Inside<'_>,
-        at: u8,
-        nic_hash: Option<u32>,
-        verdict: &mut Verdict,
-    ) {
-        let i = usize::from(at);
-        match bridge::decide(tables, learner, cells.bridge(inside.bridge.slot), inside) {
-            Ok(Decision::Route(routed)) => self.route(at, &routed, nic_hash),
-            Ok(Decision::Switch(switched)) => {
-                self.l3[i] = inside.at;
-                self.length[i] = switched.length;
-                let from = if switched.from_tunnel { From::Tunnel } else { From::Port(inside.port) };
-                self.switch.push(at, inside.bridge.slot, switched.destination, from, switched.tos);
-            }
-            Ok(Decision::Flood) => *verdict = Verdict::Replicate,
-            Ok(Decision::Answer(answer)) => {
-                let place = self.answers.count % MAX_BURST;
-                self.answers.packet[place] = at;
-                self.answers.answer[place] = answer;
-                self.answers.count = place + 1;
-            }
-            Err(reason) => *verdict = reason.verdict(),
-        }
-    }
-}
-
 impl Worker {
     pub(crate) fn new(
         tables: Arc<Tables>,
@@ -195,24 +96,17 @@ impl Worker {
         cells: Arc<WorkerCells>,
         reports: SyncSender<Report>,
     ) -> Self {
-        let scratch = Box::new(Scratch {
-            v4: Lookups::new(),
-            v6: Lookups::new(),
-            l3: [0; MAX_BURST],
-            length: [0; MAX_BURST],
-            ttl: [0; MAX_BURST],
-            tos: [0; MAX_BURST],
-            hash: [FlowHash::default(); MAX_BURST],
-            vrf: [VrfId::DEFAULT; MAX_BURST],
-            exits: [Exit::default(); MAX_BURST],
-            switch: Box::new(Switching::new()),
-            answers: Box::new(Answers {
-                count: 0,
-                packet: [0; MAX_BURST],
-                answer: [Answer::default(); MAX_BURST],
-            }),
-        });
-        Self { tables, fib4, fib6, reader, cells, learner: Learner::new(reports), scratch }
+        Self {
+            tables,
+            fib4,
+            fib6,
+            reader,
+            cells,
+            learner: Learner::new(reports),
+            scratch: Box::new(Scratch::new()),
+            ways: Ways::new(),
+            ends: Ends::new(),
+        }
     }
 
     /// Decides on packets that came in by `port` and rewrites those to be transmitted; `verdicts` gets what to do with
@@ -319,38 +213,57 @@ impl Worker {
         verdicts: &mut [Verdict],
     ) {
         packets.iter().for_each(P::prefetch);
+        // Before anything is read that they remember.
+        let version = self.tables.version();
+        self.ways.renew(version);
+        self.ends.renew(version);
         self.classify(ingress, packets, verdicts);
 
-        let Self { tables, scratch, fib4, fib6, cells, learner, .. } = self;
-        let Scratch { v4, v6, l3, length, ttl, tos, hash, vrf, exits, switch, answers } = &mut **scratch;
-        if v4.count + v6.count > 0 {
-            fib4.lookup_burst(&v4.tables[..v4.count], &v4.keys[..v4.count], &mut v4.found[..v4.count]);
-            fib6.lookup_burst(&v6.tables[..v6.count], &v6.keys[..v6.count], &mut v6.found[..v6.count]);
-            select(tables, v4, hash);
-            select(tables, v6, hash);
+        let Self { tables, scratch, fib4, fib6, cells, ways, .. } = self;
+        let Scratch { v4, v6, packets: info, switch, answers, .. } = &mut **scratch;
+        if v4.count > 0 {
+            let (found, count) = (&mut v4.found[..v4.count], v4.count);
+            fib4.lookup_burst(&v4.tables[..count], &v4.keys[..count], found);
+            route::count_lookups(cells, v4, info);
+            route::by_known_ways(tables, ways, Family::V4, v4, info, packets, verdicts);
+        }
+        if v6.count > 0 {
+            let (found, count) = (&mut v6.found[..v6.count], v6.count);
+            fib6.lookup_burst(&v6.tables[..count], &v6.keys[..count], found);
+            route::count_lookups(cells, v6, info);
+            route::by_known_ways(tables, ways, Family::V6, v6, info, packets, verdicts);
+        }
+        if v4.count + v6.count + switch.count() + answers.count > 0 {
+            self.the_long_way(ingress, packets, verdicts);
+        }
+    }
 
-            let finish = Finish { tables, l3, length, ttl, tos, hash };
-            let mut ways = Ways { exits, switch };
-            finish.leave(Family::V4, v4, |key| v4_bits(*key), &mut ways, packets, verdicts);
-            finish.leave(Family::V6, v6, |key| *key, &mut ways, packets, verdicts);
+    /// Packets that are routed by no way that is remembered, frames of bridge domains, and answers.
+    fn the_long_way<P: Packet>(&mut self, ingress: &Ingress, packets: &mut [P], verdicts: &mut [Verdict]) {
+        let Self { tables, scratch, cells, learner, ways, .. } = self;
+        let Scratch { v4, v6, packets: info, exits, switch, answers } = &mut **scratch;
+        if v4.count + v6.count > 0 {
+            route::select(tables, v4, info);
+            route::select(tables, v6, info);
+            let bits = |key: &u32| v4_bits(*key);
+            route::leave(tables, Family::V4, v4, bits, info, exits, switch, packets, verdicts);
+            route::leave(tables, Family::V6, v6, |key| *key, info, exits, switch, packets, verdicts);
         }
         if switch.count() > 0 {
-            let mut bridged = switch::Bridged { tables, at: l3, length, hash };
+            let mut bridged = switch::Bridged { tables, ways, info };
             bridged.find(switch);
             bridged.leave(switch, exits, packets, verdicts, |bridge| {
                 flood_unknown(learner, cells, ingress, bridge)
             });
-            bridged.rewrite(switch, exits, packets, verdicts);
         }
-        let finish = Finish { tables, l3, length, ttl, tos, hash };
         if v4.count + v6.count > 0 {
-            finish.rewrite(Family::V4, v4, exits, packets, verdicts);
-            finish.rewrite(Family::V6, v6, exits, packets, verdicts);
+            route::rewrite(tables, Family::V4, v4, info, exits, packets, verdicts);
+            route::rewrite(tables, Family::V6, v6, info, exits, packets, verdicts);
             if switch.count() > 0 {
                 switch::complete(tables, switch, exits, packets, verdicts);
             }
-            count_lookups(cells, ingress.vrf, vrf, &v4.packet[..v4.count], verdicts);
-            count_lookups(cells, ingress.vrf, vrf, &v6.packet[..v6.count], verdicts);
+            route::count_misses(cells, v4, info, verdicts);
+            route::count_misses(cells, v6, info, verdicts);
         }
         for (&at, answer) in answers.packet.iter().zip(&answers.answer).take(answers.count) {
             let at = usize::from(at);
@@ -361,10 +274,7 @@ impl Worker {
 
     /// Each kind of port has a loop of its own: routed packets do not pay for bridge domains.
     fn classify<P: Packet>(&mut self, ingress: &Ingress, packets: &[P], verdicts: &mut [Verdict]) {
-        self.scratch.v4.count = 0;
-        self.scratch.v6.count = 0;
-        self.scratch.switch.clear();
-        self.scratch.answers.count = 0;
+        self.scratch.clear();
         match ingress.place {
             Place::Routed => self.classify_routed(ingress, packets, verdicts),
             Place::Bridged { bridge, flood_rate } => {
@@ -375,42 +285,23 @@ impl Worker {
 
     #[inline(always)]
     fn classify_routed<P: Packet>(&mut self, ingress: &Ingress, packets: &[P], verdicts: &mut [Verdict]) {
-        let Self { tables, scratch, cells, learner, .. } = self;
+        let short = Short::new(ingress);
         for ((at, packet), verdict) in (0_u8..=u8::MAX).zip(packets).zip(verdicts) {
             let frame = packet.data();
-            let view = match classify::packet(ingress, frame) {
-                Ok(view) => view,
-                Err(reason) => {
-                    *verdict = reason.verdict();
-                    continue;
-                }
-            };
-            if classify::may_be_vxlan(ingress, &view) {
-                let done = match classify::terminate(tables, ingress, &view, frame) {
-                    Ok(None) => Ok(false),
-                    Ok(Some(tunnel)) => match tunnel.bridge() {
-                        None => tunnel.routed(tables, &view).map(|routed| {
-                            // The NIC hashed the outer flow, in which all inner ones may be one.
-                            scratch.route(at, &routed, None);
-                            true
-                        }),
-                        Some(slot) => tunnel.inside(tables, ingress, &view, slot).map(|inside| {
-                            scratch.bridge(tables, learner, cells, &inside, at, None, verdict);
-                            true
-                        }),
-                    },
-                    Err(reason) => Err(reason),
-                };
-                match done {
-                    Ok(false) => {}
-                    Ok(true) => continue,
-                    Err(reason) => {
-                        *verdict = reason.verdict();
-                        continue;
-                    }
-                }
+            if self.classify_ordinary(ingress, &short, at, frame, verdict).is_none() {
+                self.classify_any(ingress, at, frame, verdict);
             }
-            scratch.route(at, &classify::plain(ingress, view), packet.flow_hash());
+        }
+    }
+
+    /// What is neither ordinary nor known.
+    #[inline(never)]
+    fn classify_any(&mut self, ingress: &Ingress, at: u8, frame: &[u8], verdict: &mut Verdict) {
+        let Self { tables, scratch, cells, learner, .. } = self;
+        match classify::locate_routed(tables, ingress, frame) {
+            Ok(Frame::Routed(routed)) => scratch.route(at, &routed),
+            Ok(Frame::Inside(inside)) => scratch.bridge(tables, learner, cells, &inside, at, verdict),
+            Err(reason) => *verdict = reason.verdict(),
         }
     }
 
@@ -426,7 +317,7 @@ impl Worker {
         let Self { tables, scratch, cells, learner, .. } = self;
         for ((at, packet), verdict) in (0_u8..=u8::MAX).zip(packets).zip(verdicts) {
             let inside = classify::of_port(ingress, bridge, flood_rate, packet.data());
-            scratch.bridge(tables, learner, cells, &inside, at, packet.flow_hash(), verdict);
+            scratch.bridge(tables, learner, cells, &inside, at, verdict);
         }
     }
 
@@ -434,105 +325,13 @@ impl Worker {
         let Some(cells) = self.cells.port(port) else { return };
         cells.rx_packets.add(received);
         cells.rx_bytes.add(bytes);
-        let mut forwarded = 0;
-        for verdict in verdicts {
-            match verdict {
-                Verdict::Transmit(_) | Verdict::Replicate => forwarded += 1,
-                Verdict::HandOver(reason) | Verdict::Drop(reason) => cells.reasons.add(*reason, 1),
-            }
-        }
-        cells.forwarded.add(forwarded);
-    }
-}
-
-/// The path of each packet. Misses get a path that says so.
-#[inline(always)]
-fn select<K>(tables: &Tables, lookups: &mut Lookups<K>, hash: &[FlowHash; MAX_BURST]) {
-    for at in 0..lookups.count.min(MAX_BURST) {
-        let found = lookups.found[at];
-        let hash = hash[usize::from(lookups.packet[at])].overlay();
-        lookups.paths[at] = if found.is_miss() {
-            PathWord::new(PathKind::Decline(Reason::NoRoute))
-        } else {
-            tables.select(found.index(), hash)
-        };
-    }
-}
-
-/// The last stages' view of the scratch.
-struct Finish<'a> {
-    tables: &'a Tables,
-    l3: &'a [u16; MAX_BURST],
-    length: &'a [u16; MAX_BURST],
-    ttl: &'a [u8; MAX_BURST],
-    tos: &'a [u8; MAX_BURST],
-    hash: &'a [FlowHash; MAX_BURST],
-}
-
-/// Where packets leave: known at once, or once their MAC is looked up.
-struct Ways<'a> {
-    exits: &'a mut [Exit; MAX_BURST],
-    switch: &'a mut Switching,
-}
-
-impl Finish<'_> {
-    /// Finds where each packet leaves, if it does.
-    #[inline(always)]
-    fn leave<K, P: Packet>(
-        &self,
-        family: Family,
-        lookups: &Lookups<K>,
-        bits: impl Fn(&K) -> u128,
-        ways: &mut Ways<'_>,
-        packets: &[P],
-        verdicts: &mut [Verdict],
-    ) {
-        for at in 0..lookups.count.min(MAX_BURST) {
-            let i = usize::from(lookups.packet[at]);
-            let path = lookups.paths[at].kind();
-            let ip = exit::Ip { length: self.length[i], ttl: self.ttl[i], hash: self.hash[i] };
-            let segment = || packets.get(i)?.segment_length(self.l3[i].into());
-            let result = exit::leave(self.tables, path, || bits(&lookups.keys[at]), ip, segment);
-            let (Some(verdict), Some(packet)) = (verdicts.get_mut(i), packets.get(i)) else { continue };
-            *verdict = match result {
-                Ok(exit) => {
-                    ways.exits[i] = exit;
-                    if let Some(bridge) = exit.bridge() {
-                        let mac = exit.neighbor.mac().bits();
-                        ways.switch.push(lookups.packet[at], bridge, mac, From::Router, None);
-                    }
-                    Verdict::Transmit(exit.port())
+        let forwarded = verdicts.iter().filter(|verdict| verdict.is_forwarded()).count();
+        cells.forwarded.add(forwarded as u64);
+        if forwarded < verdicts.len() {
+            for verdict in verdicts {
+                if let Verdict::HandOver(reason) | Verdict::Drop(reason) = verdict {
+                    cells.reasons.add(*reason, 1);
                 }
-                Err(Reason::Local) => local(family, packet.data(), self.l3[i]).verdict(),
-                Err(reason) => reason.verdict(),
-            };
-        }
-    }
-
-    #[inline(always)]
-    fn rewrite<K, P: Packet>(
-        &self,
-        family: Family,
-        lookups: &Lookups<K>,
-        exits: &[Exit; MAX_BURST],
-        packets: &mut [P],
-        verdicts: &mut [Verdict],
-    ) {
-        for &at in &lookups.packet[..lookups.count.min(MAX_BURST)] {
-            let i = usize::from(at);
-            let (Some(verdict), Some(packet)) = (verdicts.get_mut(i), packets.get_mut(i)) else { continue };
-            if !matches!(verdict, Verdict::Transmit(_)) {
-                continue;
-            }
-            let inner = rewrite::Inner {
-                family,
-                l3: self.l3[i].into(),
-                length: self.length[i],
-                tos: self.tos[i],
-                hash: self.hash[i],
-            };
-            if let Err(reason) = rewrite::rewrite(self.tables, &exits[i], &inner, packet) {
-                *verdict = reason.verdict();
             }
         }
     }
@@ -550,43 +349,4 @@ fn flood_unknown(learner: &mut Learner, cells: &WorkerCells, ingress: &Ingress, 
         cells.flooded.add(1);
     }
     Verdict::Replicate
-}
-
-/// What kind of local packet it is.
-#[cold]
-fn local(family: Family, frame: &[u8], l3: u16) -> Reason {
-    let packet = frame.get(usize::from(l3)..).unwrap_or_default();
-    match IpView::new(family, packet) {
-        Ok(view) if family == Family::V6 && crate::headers::is_nd(packet, view.transport) => Reason::Nd,
-        Ok(view) if view.transport.is_control() => Reason::LocalControl,
-        _ => Reason::Local,
-    }
-}
-
-#[inline(always)]
-fn count_lookups(
-    cells: &WorkerCells,
-    ingress: VrfId,
-    vrfs: &[VrfId; MAX_BURST],
-    packets: &[u8],
-    verdicts: &[Verdict],
-) {
-    // Most packets of a burst are of the port's VRF; a VNI's are counted one by one.
-    let mut of_ingress = 0;
-    for &at in packets {
-        let vrf = vrfs[usize::from(at)];
-        if vrf == ingress {
-            of_ingress += 1;
-        } else if let Some(cells) = cells.vrf(vrf) {
-            cells.packets.add(1);
-        }
-        if verdicts.get(usize::from(at)) == Some(&Verdict::Drop(Reason::NoRoute))
-            && let Some(cells) = cells.vrf(vrf)
-        {
-            cells.no_route.add(1);
-        }
-    }
-    if let Some(cells) = cells.vrf(ingress) {
-        cells.packets.add(of_ingress);
-    }
 }

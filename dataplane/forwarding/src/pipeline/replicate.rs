@@ -76,7 +76,7 @@ fn prepare<P: Packet>(
     let payload = inside.frame.len().saturating_sub(ETHERNET);
     match target {
         FloodTarget::Port(to) => {
-            fits(payload, mtu(tables, to)?.number(), false, || None)?;
+            fits(payload, mtu(tables, to)?.number(), || None)?;
             let tos = match inside.outer_tos {
                 Some(outer) => bridge::decapsulated_tos(outer, inside.frame)?,
                 None => None,
@@ -88,7 +88,7 @@ fn prepare<P: Packet>(
         FloodTarget::Tunnel(tunnel) => {
             let (neighbor, overhead) = exit::underlay(tables, tunnel, hash)?;
             let own = mtu(tables, PortId(neighbor.number()))?;
-            fits(payload + overhead, own.number(), false, || None)?;
+            fits(payload + overhead, own.number(), || None)?;
             let exit = Exit::default().tunnelled(neighbor, own, tunnel);
             rewrite::encapsulate(tables, &exit, hash, made)?;
             Ok(exit.port())

@@ -2,6 +2,8 @@
 
 use super::bridge::{Answer, tos};
 use super::exit::Exit;
+use super::scratch::Ip;
+use super::ways::{FRONT_V4, FRONT_V6, Way};
 use crate::checksum;
 use crate::ecn;
 use crate::hash::FlowHash;
@@ -12,20 +14,6 @@ use crate::tables::tunnel::{TEMPLATE_V4, TEMPLATE_V6, TunnelRecord};
 use crate::tables::{Station, Tables};
 use crate::types::{Mac, PortId};
 
-/// The packet to be forwarded, within its frame.
-pub(super) struct Inner {
-    pub(super) family: Family,
-    pub(super) l3: usize,
-    pub(super) length: u16,
-    /// As it is to be.
-    pub(super) tos: u8,
-    pub(super) hash: FlowHash,
-}
-
-/// Everything in front of the inner packet, over IPv4: one cache line.
-const FRONT_V4: usize = ETHERNET + TEMPLATE_V4 + 2;
-/// The same over IPv6.
-const FRONT_V6: usize = ETHERNET + TEMPLATE_V6 + 2;
 /// The inner addresses at the end of a tunnel's template.
 const MACS: usize = 12;
 /// What the outer UDP length and IPv6 payload length count besides the inner packet.
@@ -39,7 +27,9 @@ const IPV4_EXTRA: u16 = UDP_EXTRA + IPV4 as u16;
 pub(super) fn rewrite<P: Packet>(
     tables: &Tables,
     exit: &Exit,
-    inner: &Inner,
+    family: Family,
+    ip: Ip,
+    hash: FlowHash,
     packet: &mut P,
 ) -> Result<(), Reason> {
     let tunnel = match exit.tunnel() {
@@ -51,29 +41,123 @@ pub(super) fn rewrite<P: Packet>(
         Some(tunnel) if tunnel.head().is_v6 => FRONT_V6,
         Some(_) => FRONT_V4,
     };
-    let moved = if front > inner.l3 {
-        packet.prepend(front - inner.l3)
-    } else {
-        front == inner.l3 || packet.trim_front(inner.l3 - front)
-    };
-    if !moved {
+    if !put_at(packet, ip, front) {
         return Err(Reason::NoHeadroom);
     }
-    // Padding of the frame, and what an outer length left behind the inner packet.
-    packet.truncate(front + usize::from(inner.length));
     let frame = packet.data_mut();
     match tunnel {
-        None => ethernet(frame, exit, inner.family.ethertype()),
-        Some(tunnel) if front == FRONT_V4 => outer_v4(frame, tunnel, exit, inner),
-        Some(tunnel) => outer_v6(frame, tunnel, exit, inner),
+        None => ethernet(frame, exit, family.ethertype()),
+        Some(tunnel) if front == FRONT_V4 => outer_v4(frame, tunnel, exit, family, ip, hash),
+        Some(tunnel) => outer_v6(frame, tunnel, exit, family, ip, hash),
     }
-    if let Some(ip) = frame.get_mut(front..) {
-        match inner.family {
-            Family::V4 => inner_v4(ip, inner.tos),
-            Family::V6 => inner_v6(ip, inner.tos),
+    if let Some(packet) = frame.get_mut(front..) {
+        match family {
+            Family::V4 => inner_v4(packet, ip.tos),
+            Family::V6 => inner_v6(packet, ip.tos),
         }
     }
     Ok(())
+}
+
+/// Makes the IP packet start `front` bytes behind the frame's beginning, and nothing follow it: no padding of the frame, nor
+/// what an outer length left behind the inner packet. False, and nothing changed, when there is no room.
+#[inline(always)]
+fn put_at<P: Packet>(packet: &mut P, ip: Ip, front: usize) -> bool {
+    packet.reframe(ip.at.into(), front, ip.length.into())
+}
+
+/// Makes an IP packet ready to leave by a way that has no tunnel. False, and nothing changed, when that cannot be.
+#[inline(always)]
+pub(super) fn forward<P: Packet>(way: &Way, family: Family, ip: Ip, packet: &mut P) -> bool {
+    if !put_at(packet, ip, ETHERNET) {
+        return false;
+    }
+    let frame = packet.data_mut();
+    if let Some(header) = frame.first_chunk_mut::<ETHERNET>() {
+        header[..12].copy_from_slice(&way.front[..12]);
+        header[12..].copy_from_slice(&family.ethertype().to_be_bytes());
+    }
+    inner(frame, ETHERNET, family, ip);
+    true
+}
+
+/// Makes an IP packet ready to leave through a tunnel. Likewise.
+#[inline(always)]
+pub(super) fn encapsulate_packet<P: Packet>(
+    way: &Way,
+    family: Family,
+    ip: Ip,
+    hash: FlowHash,
+    packet: &mut P,
+) -> bool {
+    if usize::from(way.length) == FRONT_V4 {
+        if !put_at(packet, ip, FRONT_V4) {
+            return false;
+        }
+        let frame = packet.data_mut();
+        if let Some(front) = frame.first_chunk_mut::<FRONT_V4>() {
+            *front = *way.front.first_chunk().unwrap_or(&[0; FRONT_V4]);
+            if let Some(header) = front[ETHERNET..].first_chunk_mut::<TEMPLATE_V4>() {
+                of_packet_v4(header, way.sum.into(), ip.tos, ip.length, hash);
+            }
+            front[FRONT_V4 - 2..].copy_from_slice(&family.ethertype().to_be_bytes());
+        }
+        inner(frame, FRONT_V4, family, ip);
+    } else {
+        if !put_at(packet, ip, FRONT_V6) {
+            return false;
+        }
+        let frame = packet.data_mut();
+        if let Some(front) = frame.first_chunk_mut::<FRONT_V6>() {
+            *front = way.front;
+            if let Some(header) = front[ETHERNET..].first_chunk_mut::<TEMPLATE_V6>() {
+                of_packet_v6(header, ip.tos, ip.length, hash);
+            }
+            front[FRONT_V6 - 2..].copy_from_slice(&family.ethertype().to_be_bytes());
+        }
+        inner(frame, FRONT_V6, family, ip);
+    }
+    true
+}
+
+/// One hop less.
+#[inline(always)]
+fn inner(frame: &mut [u8], at: usize, family: Family, ip: Ip) {
+    let Some(packet) = frame.get_mut(at..) else { return };
+    match family {
+        Family::V4 => inner_v4(packet, ip.tos),
+        Family::V6 => inner_v6(packet, ip.tos),
+    }
+}
+
+/// Puts a whole frame of a bridge domain into a tunnel. False, and nothing changed, when there is no room.
+#[inline(always)]
+pub(super) fn encapsulate_frame<P: Packet>(way: &Way, length: u16, hash: FlowHash, packet: &mut P) -> bool {
+    const V4: usize = FRONT_V4 - ETHERNET;
+    const V6: usize = FRONT_V6 - ETHERNET;
+    let tos = tos(packet.data()).unwrap_or(0);
+    if usize::from(way.length) == FRONT_V4 {
+        if !packet.prepend(V4) {
+            return false;
+        }
+        if let Some(front) = packet.data_mut().first_chunk_mut::<V4>() {
+            *front = *way.front.first_chunk().unwrap_or(&[0; V4]);
+            if let Some(header) = front[ETHERNET..].first_chunk_mut::<{ TEMPLATE_V4 - MACS }>() {
+                of_packet_v4(header, way.sum.into(), tos, length, hash);
+            }
+        }
+    } else {
+        if !packet.prepend(V6) {
+            return false;
+        }
+        if let Some(front) = packet.data_mut().first_chunk_mut::<V6>() {
+            *front = *way.front.first_chunk().unwrap_or(&[0; V6]);
+            if let Some(header) = front[ETHERNET..].first_chunk_mut::<{ TEMPLATE_V6 - MACS }>() {
+                of_packet_v6(header, tos, length, hash);
+            }
+        }
+    }
+    true
 }
 
 /// Gives a packet that was made ready for a tunnel of a bridge domain the MACs that it has in the domain.
@@ -106,13 +190,13 @@ const fn macs(neighbor: Station, own: Station) -> ([u8; 6], [u8; 6]) {
 }
 
 #[inline(always)]
-fn outer_v4(frame: &mut [u8], tunnel: &TunnelRecord, exit: &Exit, inner: &Inner) {
+fn outer_v4(frame: &mut [u8], tunnel: &TunnelRecord, exit: &Exit, family: Family, ip: Ip, hash: FlowHash) {
     ethernet(frame, exit, Family::V4.ethertype());
     let Some(front) = frame.first_chunk_mut::<FRONT_V4>() else { return };
     if let Some(header) = front[ETHERNET..].first_chunk_mut::<TEMPLATE_V4>() {
-        header_v4(header, tunnel, inner.tos, inner.length, inner.hash);
+        header_v4(header, tunnel, ip.tos, ip.length, hash);
     }
-    front[ETHERNET + TEMPLATE_V4..].copy_from_slice(&inner.family.ethertype().to_be_bytes());
+    front[ETHERNET + TEMPLATE_V4..].copy_from_slice(&family.ethertype().to_be_bytes());
 }
 
 /// Writes as much of a tunnel's template as there is room for, and in it what is of this packet: the outer headers at
@@ -128,11 +212,23 @@ fn header_v4<const N: usize>(
     hash: FlowHash,
 ) {
     tunnel.copy_to(header);
+    let sum = u32::from(u16::from_be_bytes([header[10], header[11]]));
+    of_packet_v4(header, sum, inner_tos, inner_length, hash);
+}
+
+/// Writes into outer headers what is of this packet. `sum` is that over the rest of the IPv4 header.
+#[inline(always)]
+fn of_packet_v4<const N: usize>(
+    header: &mut [u8; N],
+    sum: u32,
+    inner_tos: u8,
+    inner_length: u16,
+    hash: FlowHash,
+) {
     let tos = ecn::encapsulate(inner_tos);
     // No overflow: it fits into the port's MTU.
     let length = inner_length.wrapping_add(IPV4_EXTRA);
-    let base = u32::from(u16::from_be_bytes([header[10], header[11]]));
-    let checksum = !checksum::fold(base + u32::from(tos) + u32::from(length));
+    let checksum = !checksum::fold(sum + u32::from(tos) + u32::from(length));
     header[1] = tos;
     header[2..4].copy_from_slice(&length.to_be_bytes());
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
@@ -141,13 +237,13 @@ fn header_v4<const N: usize>(
 }
 
 #[inline(always)]
-fn outer_v6(frame: &mut [u8], tunnel: &TunnelRecord, exit: &Exit, inner: &Inner) {
+fn outer_v6(frame: &mut [u8], tunnel: &TunnelRecord, exit: &Exit, family: Family, ip: Ip, hash: FlowHash) {
     ethernet(frame, exit, Family::V6.ethertype());
     let Some(front) = frame.first_chunk_mut::<FRONT_V6>() else { return };
     if let Some(header) = front[ETHERNET..].first_chunk_mut::<TEMPLATE_V6>() {
-        header_v6(header, tunnel, inner.tos, inner.length, inner.hash);
+        header_v6(header, tunnel, ip.tos, ip.length, hash);
     }
-    front[ETHERNET + TEMPLATE_V6..].copy_from_slice(&inner.family.ethertype().to_be_bytes());
+    front[ETHERNET + TEMPLATE_V6..].copy_from_slice(&family.ethertype().to_be_bytes());
 }
 
 /// Likewise.
@@ -160,6 +256,12 @@ fn header_v6<const N: usize>(
     hash: FlowHash,
 ) {
     tunnel.copy_to(header);
+    of_packet_v6(header, inner_tos, inner_length, hash);
+}
+
+/// Likewise.
+#[inline(always)]
+fn of_packet_v6<const N: usize>(header: &mut [u8; N], inner_tos: u8, inner_length: u16, hash: FlowHash) {
     let tos = ecn::encapsulate(inner_tos);
     let length = inner_length.wrapping_add(UDP_EXTRA).to_be_bytes();
     header[0] = 0x60 | tos >> 4;
@@ -252,19 +354,17 @@ fn inner_v4(ip: &mut [u8], tos: u8) {
     if header[1] != tos {
         set_tos_v4(header, tos);
     }
-    let checksum = u16::from_be_bytes([header[10], header[11]]);
-    let word = u16::from_be_bytes([header[8], header[9]]);
     // The TTL is at least 2.
-    let less = word.wrapping_sub(0x100);
-    let checksum = checksum::update(checksum, word, less);
-    header[8..10].copy_from_slice(&less.to_be_bytes());
-    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+    let word = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
+    header[8..12].copy_from_slice(&checksum::one_hop_less(word).to_le_bytes());
 }
 
 #[inline(always)]
 fn inner_v6(ip: &mut [u8], tos: u8) {
-    set_tos_v6(ip, tos);
     let Some(header) = ip.first_chunk_mut::<IPV6>() else { return };
+    if header[0] << 4 | header[1] >> 4 != tos {
+        set_tos_v6(header, tos);
+    }
     header[7] = header[7].wrapping_sub(1);
 }
 

@@ -1,12 +1,15 @@
 //! Frames for one MAC of a bridge domain: where it is, and the frame made ready for that.
 
 use super::exit::{self, Exit};
+use super::scratch::{Ip, Packets};
+use super::ways::Ways;
 use super::{MAX_BURST, rewrite};
 use crate::hash::FlowHash;
 use crate::headers::{ETHERNET, frame_flow_hash};
 use crate::packet::Packet;
 use crate::reason::{Reason, Verdict};
 use crate::tables::bridge::{MacPlace, MacWord};
+use crate::tables::paths::{PathKind, PathWord};
 use crate::tables::{Station, Tables};
 use crate::types::{Mac, PortId};
 
@@ -66,15 +69,12 @@ impl Switching {
     }
 }
 
-/// The stages' view of the scratch.
+/// The stages' view of the rest.
 pub(super) struct Bridged<'a> {
     pub(super) tables: &'a Tables,
-    /// Where the frame starts, of bridged ones.
-    pub(super) at: &'a [u16; MAX_BURST],
-    /// The frame's length of bridged ones, the IP packet's of routed ones.
-    pub(super) length: &'a [u16; MAX_BURST],
-    /// Of routed ones, and of bridged ones once they leave by a tunnel.
-    pub(super) hash: &'a mut [FlowHash; MAX_BURST],
+    pub(super) ways: &'a mut Ways,
+    /// Of bridged frames the frame itself, of routed packets the IP packet in it.
+    pub(super) info: &'a mut Packets,
 }
 
 impl Bridged<'_> {
@@ -86,118 +86,150 @@ impl Bridged<'_> {
         }
     }
 
-    /// Finds where each frame leaves, if it does; `unknown` says what becomes of one for a MAC that nobody knows.
+    /// Finds where each frame leaves, if it does, and makes bridged ones ready; routed ones are the routing stages'. `unknown`
+    /// says what becomes of one for a MAC that nobody knows.
     #[inline(always)]
     pub(super) fn leave<P: Packet>(
         &mut self,
         switch: &mut Switching,
         exits: &mut [Exit; MAX_BURST],
-        packets: &[P],
+        packets: &mut [P],
         verdicts: &mut [Verdict],
         mut unknown: impl FnMut(u32) -> Verdict,
     ) {
         for at in 0..switch.count.min(MAX_BURST) {
             let i = usize::from(switch.packet[at]);
-            let (Some(packet), Some(verdict)) = (packets.get(i), verdicts.get_mut(i)) else { continue };
-            let from = switch.from[at];
-            let routed = from == From::Router;
-            let exit = if routed { exits[i] } else { Exit::default() };
-            *verdict = match switch.found[at].place() {
-                MacPlace::Unknown if routed && switch.destination[at] == exit.own.mac().bits() => {
-                    Verdict::HandOver(Reason::Local)
-                }
-                MacPlace::Unknown if routed => Verdict::HandOver(Reason::UnresolvedMac),
-                MacPlace::Unknown => unknown(switch.bridge[at]),
-                MacPlace::Port(port) if from == From::Port(port) => Verdict::Drop(Reason::SamePort),
-                MacPlace::Tunnel(_) if from == From::Tunnel => Verdict::Drop(Reason::SplitHorizon),
-                MacPlace::Port(port) => match self.by_port(port, i, routed, packet) {
-                    Ok(()) => {
-                        exits[i] = exit.bridged(port);
-                        switch.inner[at] = None;
-                        Verdict::Transmit(port)
-                    }
-                    Err(reason) => reason.verdict(),
-                },
-                MacPlace::Tunnel(tunnel) => {
-                    if !routed {
-                        // Out of a port of the domain: the frame is the packet.
-                        self.hash[i] = packet
-                            .flow_hash()
-                            .map_or_else(|| frame_flow_hash(packet.data()), FlowHash::from_nic);
-                    }
-                    match self.by_tunnel(tunnel, self.hash[i], i, routed, packet) {
-                        Ok((neighbor, own)) => {
-                            switch.inner[at] = routed.then(|| (exit.neighbor.mac(), exit.own.mac()));
-                            exits[i] = exit.tunnelled(neighbor, own, tunnel);
-                            Verdict::Transmit(exits[i].port())
-                        }
-                        Err(reason) => reason.verdict(),
-                    }
-                }
-            };
-        }
-    }
-
-    /// The IP packet's length, or what is in the frame in its place.
-    #[inline(always)]
-    fn payload(&self, packet: usize, routed: bool) -> usize {
-        usize::from(self.length[packet]) - if routed { 0 } else { ETHERNET.min(self.length[packet].into()) }
-    }
-
-    #[inline(always)]
-    fn by_port<P: Packet>(&self, port: PortId, at: usize, routed: bool, packet: &P) -> Result<(), Reason> {
-        let mtu = mtu(self.tables, port)?.number();
-        let segment = || packet.segment_length(self.l3(at, routed));
-        fits(self.payload(at, routed), mtu, routed, segment)
-    }
-
-    /// Where the IP packet starts, if one is in there.
-    #[inline(always)]
-    fn l3(&self, packet: usize, routed: bool) -> usize {
-        usize::from(self.at[packet]) + if routed { 0 } else { ETHERNET }
-    }
-
-    #[inline(always)]
-    fn by_tunnel<P: Packet>(
-        &self,
-        tunnel: u32,
-        hash: FlowHash,
-        at: usize,
-        routed: bool,
-        packet: &P,
-    ) -> Result<(Station, Station), Reason> {
-        let (neighbor, overhead) = exit::underlay(self.tables, tunnel, hash)?;
-        let own = mtu(self.tables, PortId(neighbor.number()))?;
-        let segment = || packet.segment_length(self.l3(at, routed));
-        let segment = || segment().map(|length| length + overhead);
-        fits(self.payload(at, routed) + overhead, own.number(), routed, segment)?;
-        Ok((neighbor, own))
-    }
-
-    /// Makes bridged frames ready; routed ones are the routing stages'.
-    #[inline(always)]
-    pub(super) fn rewrite<P: Packet>(
-        &self,
-        switch: &Switching,
-        exits: &[Exit; MAX_BURST],
-        packets: &mut [P],
-        verdicts: &mut [Verdict],
-    ) {
-        for at in 0..switch.count.min(MAX_BURST) {
-            let i = usize::from(switch.packet[at]);
             let (Some(packet), Some(verdict)) = (packets.get_mut(i), verdicts.get_mut(i)) else { continue };
-            if switch.from[at] == From::Router || !matches!(verdict, Verdict::Transmit(_)) {
-                continue;
-            }
-            let result = match exits[i].tunnel() {
-                Some(_) => rewrite::encapsulate(self.tables, &exits[i], self.hash[i], packet),
-                None => rewrite::bring_out(packet, self.at[i], self.length[i], switch.tos[at]),
+            let from = switch.from[at];
+            let place = switch.found[at].place();
+            *verdict = if from == From::Router {
+                self.routed(place, switch, at, &mut exits[i], packet)
+            } else {
+                match place {
+                    MacPlace::Unknown => unknown(switch.bridge[at]),
+                    MacPlace::Port(port) if from == From::Port(port) => Verdict::Drop(Reason::SamePort),
+                    MacPlace::Tunnel(_) if from == From::Tunnel => Verdict::Drop(Reason::SplitHorizon),
+                    MacPlace::Port(port) => self.enter_port(port, self.info.ip[i], switch.tos[at], packet),
+                    MacPlace::Tunnel(tunnel) => self.enter_tunnel(tunnel, self.info.ip[i], packet),
+                }
             };
-            if let Err(reason) = result {
-                *verdict = reason.verdict();
-            }
         }
     }
+
+    /// A packet that was routed into the domain.
+    fn routed<P: Packet>(
+        &self,
+        place: MacPlace,
+        switch: &mut Switching,
+        at: usize,
+        exit: &mut Exit,
+        packet: &P,
+    ) -> Verdict {
+        let i = usize::from(switch.packet[at]);
+        let ip = self.info.ip[i];
+        let length = usize::from(ip.length);
+        let segment = || packet.segment_length(ip.at.into());
+        let result = match place {
+            MacPlace::Unknown if switch.destination[at] == exit.own.mac().bits() => Err(Reason::Local),
+            MacPlace::Unknown => Err(Reason::UnresolvedMac),
+            MacPlace::Port(port) => by_port(self.tables, port, length, segment).map(|()| {
+                *exit = exit.bridged(port);
+                switch.inner[at] = None;
+            }),
+            MacPlace::Tunnel(tunnel) => by_tunnel(self.tables, tunnel, self.info.hash[i], length, segment)
+                .map(|(neighbor, own)| {
+                    switch.inner[at] = Some((exit.neighbor.mac(), exit.own.mac()));
+                    *exit = exit.tunnelled(neighbor, own, tunnel);
+                }),
+        };
+        match result {
+            Ok(()) => Verdict::Transmit(exit.port()),
+            // Of a routed packet that is too big its sender is told.
+            Err(Reason::BridgeTooBig) => Reason::TooBig.verdict(),
+            Err(reason) => reason.verdict(),
+        }
+    }
+
+    #[inline(always)]
+    fn enter_port<P: Packet>(&self, port: PortId, frame: Ip, tos: Option<u8>, packet: &mut P) -> Verdict {
+        let result = by_port(self.tables, port, payload(frame), || segment(frame, packet))
+            .and_then(|()| rewrite::bring_out(packet, frame.at, frame.length, tos));
+        match result {
+            Ok(()) => Verdict::Transmit(port),
+            Err(reason) => reason.verdict(),
+        }
+    }
+
+    #[inline(always)]
+    fn enter_tunnel<P: Packet>(&mut self, tunnel: u32, frame: Ip, packet: &mut P) -> Verdict {
+        // Out of a port of the domain: the frame is the packet.
+        let hash = packet.flow_hash().map_or_else(|| frame_flow_hash(packet.data()), FlowHash::from_nic);
+        let path = PathWord::new(PathKind::Tunnel(tunnel));
+        if let Some(way) = self.ways.find_tunnel(self.tables, path, hash)
+            && way.room > 0
+            && payload(frame) <= usize::from(way.room)
+        {
+            #[expect(clippy::cast_possible_truncation, reason = "it is not above 16 bits' worth of room")]
+            let length = payload(frame) as u16;
+            let done = rewrite::encapsulate_frame(way, length, hash, packet);
+            return if done { way.verdict } else { Reason::NoHeadroom.verdict() };
+        }
+        enter_new_tunnel(self.tables, tunnel, hash, frame, packet)
+    }
+}
+
+/// By a tunnel of which nothing is remembered: mostly why a frame does not leave by it.
+#[cold]
+fn enter_new_tunnel<P: Packet>(
+    tables: &Tables,
+    tunnel: u32,
+    hash: FlowHash,
+    frame: Ip,
+    packet: &mut P,
+) -> Verdict {
+    let way = by_tunnel(tables, tunnel, hash, payload(frame), || segment(frame, packet));
+    let result = way.and_then(|(neighbor, own)| {
+        let exit = Exit::default().tunnelled(neighbor, own, tunnel);
+        rewrite::encapsulate(tables, &exit, hash, packet).map(|()| exit.port())
+    });
+    match result {
+        Ok(port) => Verdict::Transmit(port),
+        Err(reason) => reason.verdict(),
+    }
+}
+
+/// What is in a frame behind its Ethernet header, bytes.
+#[inline(always)]
+fn payload(frame: Ip) -> usize {
+    usize::from(frame.length).saturating_sub(ETHERNET)
+}
+
+/// What the packet in a frame is to be cut into, bytes.
+fn segment<P: Packet>(frame: Ip, packet: &P) -> Option<usize> {
+    packet.segment_length(usize::from(frame.at) + ETHERNET)
+}
+
+#[inline(always)]
+fn by_port(
+    tables: &Tables,
+    port: PortId,
+    payload: usize,
+    segment: impl Fn() -> Option<usize>,
+) -> Result<(), Reason> {
+    fits(payload, mtu(tables, port)?.number(), segment)
+}
+
+fn by_tunnel(
+    tables: &Tables,
+    tunnel: u32,
+    hash: FlowHash,
+    payload: usize,
+    segment: impl Fn() -> Option<usize>,
+) -> Result<(Station, Station), Reason> {
+    let (neighbor, overhead) = exit::underlay(tables, tunnel, hash)?;
+    let own = mtu(tables, PortId(neighbor.number()))?;
+    fits(payload + overhead, own.number(), || segment().map(|length| length + overhead))?;
+    Ok((neighbor, own))
 }
 
 /// Completes packets that were routed into a domain, when the routing stages have written them.
@@ -226,20 +258,10 @@ pub(super) fn mtu(tables: &Tables, port: PortId) -> Result<Station, Reason> {
     station.filter(|station| !station.is_none()).ok_or(Reason::NoPort)
 }
 
-/// A routed packet that is too big is answered by the kernel; of a bridged one nobody is told. A large frame fits when what
-/// it is to be cut into does.
+/// Of a bridged frame that is too big nobody is told. A [large frame](crate::Offload) fits when what it is to be cut into
+/// does: `segment` is asked of one that is too big.
 #[inline(always)]
-pub(super) fn fits(
-    length: usize,
-    mtu: u16,
-    routed: bool,
-    segment: impl Fn() -> Option<usize>,
-) -> Result<(), Reason> {
-    if length <= usize::from(mtu) || exit::segments_fit(segment, mtu.into()) {
-        Ok(())
-    } else if routed {
-        Err(Reason::TooBig)
-    } else {
-        Err(Reason::BridgeTooBig)
-    }
+pub(super) fn fits(payload: usize, mtu: u16, segment: impl Fn() -> Option<usize>) -> Result<(), Reason> {
+    let fits = payload <= usize::from(mtu) || exit::segments_fit(segment, mtu.into());
+    if fits { Ok(()) } else { Err(Reason::BridgeTooBig) }
 }

@@ -12,6 +12,7 @@ pub(crate) mod bridge;
 pub(crate) mod chunked;
 pub(crate) mod paths;
 pub(crate) mod tunnel;
+mod version;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -19,7 +20,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use address::{AddressTable, AddressTableWriter};
 use bridge::{BridgeRecord, BridgeView, FLOOD_CHUNK_LOG2, FloodTarget, MacWord};
 use chunked::Chunked;
-use tunnel::TunnelRecord;
+use tunnel::{TunnelRecord, TunnelSpec};
+use version::Version;
 
 use crate::fib::TableId;
 use crate::types::{Mac, PortId, VrfId, v4_bits};
@@ -83,6 +85,8 @@ pub(crate) struct Tables {
     /// The slot of the node's own record in force.
     node: AtomicU32,
     nodes: Chunked<NodeRecord, 2>,
+    /// Of everything but the buckets, the flood lists and the tables by address, which have their own.
+    version: Version,
 }
 
 impl Tables {
@@ -104,7 +108,21 @@ impl Tables {
             gateways: Arc::clone(writers.gateways.table()),
             node: AtomicU32::new(0),
             nodes: Chunked::new(MAX_NODES),
+            version: Version::default(),
         }
+    }
+
+    /// Changes with every change of anything that decides where a packet leaves, but for the FIBs, the groups' buckets, MACs
+    /// and flood lists.
+    #[inline(always)]
+    pub(crate) fn version(&self) -> u64 {
+        // None ever falls, so the sum of all changes when any does.
+        self.version.read().wrapping_add(self.neighbors.version()).wrapping_add(self.peers.version())
+    }
+
+    /// Says that something changed, or is about to be used for something else.
+    pub(crate) fn changed(&self) {
+        self.version.bump();
     }
 
     /// A port as it is now; `None` when it does not exist.
@@ -115,6 +133,7 @@ impl Tables {
 
     pub(crate) fn set_port(&self, port: PortId, view: Option<PortView>) -> Option<()> {
         self.ports.get_or_make(port.0.into())?.set(view);
+        self.changed();
         Some(())
     }
 
@@ -124,7 +143,18 @@ impl Tables {
         self.bridges.get(slot)?.view(slot)
     }
 
-    /// The record of a bridge domain, for the control side.
+    /// Writes what a bridge domain is; nothing when it is gone.
+    pub(crate) fn set_bridge(&self, slot: u32, view: Option<&BridgeView>) -> Option<()> {
+        let record = self.bridges.get_or_make(slot)?;
+        match view {
+            Some(view) => record.set(view),
+            None => record.clear(),
+        }
+        self.changed();
+        Some(())
+    }
+
+    /// The record of a bridge domain, for its flood list.
     pub(crate) fn bridge_record(&self, slot: u32) -> Option<&BridgeRecord> {
         self.bridges.get_or_make(slot)
     }
@@ -154,6 +184,22 @@ impl Tables {
     pub(crate) fn set_vrf(&self, vrf: VrfId, tables: Option<(TableId, TableId)>) -> Option<()> {
         let word = tables.map_or(0, |(v4, v6)| u64::from(v4.index() + 1) | u64::from(v6.index() + 1) << 32);
         self.vrfs.get_or_make(vrf.0)?.store(word, Ordering::Release);
+        self.changed();
+        Some(())
+    }
+
+    /// Writes where a VTEP is reached: by a group of the default VRF.
+    pub(crate) fn set_vtep(&self, slot: u32, group: Option<u32>) -> Option<()> {
+        let word = group.map_or(0, |group| u64::from(group) + 1);
+        self.vteps.get_or_make(slot)?.store(word, Ordering::Release);
+        self.changed();
+        Some(())
+    }
+
+    /// Writes a tunnel to a slot that no reader can find yet.
+    pub(crate) fn write_tunnel(&self, slot: u32, spec: &TunnelSpec, vtep: u32) -> Option<()> {
+        self.tunnels.get_or_make(slot)?.write(spec, vtep);
+        self.changed();
         Some(())
     }
 
@@ -173,6 +219,7 @@ impl Tables {
     /// Makes a VNI lead to a slot.
     pub(crate) fn link_vni(&self, vni: u32, slot: Option<u32>) -> Option<()> {
         self.vni_slots.get_or_make(vni)?.store(slot.map_or(0, |slot| slot + 1), Ordering::Release);
+        self.changed();
         Some(())
     }
 
@@ -186,6 +233,7 @@ impl Tables {
     pub(crate) fn set_node(&self, slot: u32, view: NodeView) -> Option<()> {
         self.nodes.get_or_make(slot)?.set(view);
         self.node.store(slot, Ordering::Release);
+        self.changed();
         Some(())
     }
 }

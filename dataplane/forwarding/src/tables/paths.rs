@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{Tables, low};
+use crate::hash::FlowHash;
 use crate::reason::Reason;
 use crate::types::PortId;
 
@@ -45,6 +46,18 @@ impl PathWord {
         Self(kind << INDEX_BITS | index & ((1 << INDEX_BITS) - 1))
     }
 
+    /// Whether it is [`PathKind::Adjacent`].
+    #[inline(always)]
+    pub(crate) const fn is_neighbor(self) -> bool {
+        self.0 >> INDEX_BITS == 1
+    }
+
+    /// Whether it is [`PathKind::Tunnel`].
+    #[inline(always)]
+    pub(crate) const fn is_tunnel(self) -> bool {
+        self.0 >> INDEX_BITS == 2
+    }
+
     #[inline(always)]
     pub(crate) fn kind(self) -> PathKind {
         let index = self.0 & ((1 << INDEX_BITS) - 1);
@@ -76,6 +89,12 @@ impl GroupWord {
     }
 }
 
+/// What a group word says.
+pub(crate) enum Group {
+    Path(PathWord),
+    Buckets { base: u32, log2: u32 },
+}
+
 impl Tables {
     /// The path of a group for a hash.
     #[inline(always)]
@@ -85,9 +104,35 @@ impl Tables {
         if word & MANY == 0 {
             return PathWord(low(word));
         }
-        let log2 = low(word >> 32) & 0x1f;
-        let bucket = low(word) + (hash >> (32 - log2));
+        self.bucket(low(word), low(word >> 32), hash)
+    }
+
+    /// The path of a group, and the packet's hash if that had to be asked for. Of an index that is none it is no path.
+    #[inline(always)]
+    pub(crate) fn path(&self, group: u32, hash: impl Fn() -> FlowHash) -> (PathWord, Option<FlowHash>) {
+        let word = self.groups.get(group).map_or(0, |word| word.load(Ordering::Acquire));
+        if word & MANY == 0 {
+            return (PathWord(low(word)), None);
+        }
+        let hash = hash();
+        (self.bucket(low(word), low(word >> 32), hash.overlay()), Some(hash))
+    }
+
+    /// The path for a hash of a group of `1 << log2` buckets.
+    #[inline(always)]
+    pub(crate) fn bucket(&self, base: u32, log2: u32, hash: u32) -> PathWord {
+        let bucket = base + (hash >> (32 - (log2 & 0x1f)));
         PathWord(self.buckets.get(bucket).map_or(0, |path| path.load(Ordering::Relaxed)))
+    }
+
+    /// A group, without choosing one of its paths.
+    pub(crate) fn group(&self, group: u32) -> Group {
+        let word = self.groups.get(group).map_or(0, |word| word.load(Ordering::Acquire));
+        if word & MANY == 0 {
+            Group::Path(PathWord(low(word)))
+        } else {
+            Group::Buckets { base: low(word), log2: low(word >> 32) & 0x1f }
+        }
     }
 }
 

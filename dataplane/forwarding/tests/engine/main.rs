@@ -10,6 +10,7 @@ mod lab;
 mod large;
 mod learning;
 mod oracle;
+mod remembered;
 mod robust;
 mod session;
 mod vxlan;
