@@ -37,21 +37,26 @@ impl Ip {
         }
     }
 
-    pub(crate) fn length(&self) -> usize {
-        8 + self.payload + if self.destination.is_ipv4() { 20 } else { 40 }
-    }
-
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        let body = [
+    /// What the header is followed by.
+    pub(crate) fn body(&self) -> Vec<u8> {
+        [
             &self.ports.0.to_be_bytes()[..],
             &self.ports.1.to_be_bytes(),
             &u16::try_from(8 + self.payload).unwrap().to_be_bytes(),
             &[0, 0],
             &vec![0xa5; self.payload],
         ]
-        .concat();
-        ip_header(self, body.len()).into_iter().chain(body).collect()
+        .concat()
     }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        packet(self, &self.body())
+    }
+}
+
+/// A packet of any content.
+pub(crate) fn packet(ip: &Ip, body: &[u8]) -> Vec<u8> {
+    [&ip_header(ip, body.len())[..], body].concat()
 }
 
 /// An IP header in front of `length` bytes.
@@ -119,19 +124,25 @@ pub(crate) struct Outer {
 
 /// A VXLAN frame.
 pub(crate) fn vxlan(destination: Mac, source: Mac, outer: &Outer, inner: &Ip) -> Vec<u8> {
-    let mut inner_frame = frame(outer.inner_destination, outer.inner_source, inner);
-    inner_frame.resize(inner_frame.len() + outer.inner_padding, 0);
-    let udp_length = u16::try_from(16 + inner_frame.len()).unwrap();
-    let body = [
-        &outer.ip.ports.0.to_be_bytes()[..],
-        &outer.ip.ports.1.to_be_bytes(),
-        &udp_length.to_be_bytes(),
-        &[0, 0],
-        &[outer.flags, 0, 0, 0],
-        &(outer.vni << 8).to_be_bytes(),
-        &inner_frame,
-    ]
-    .concat();
-    let packet = [ip_header(&outer.ip, body.len()), body].concat();
-    ethernet(destination, source, ethertype(outer.ip.destination), &packet)
+    let body = outer.body(ethertype(inner.destination), &inner.bytes());
+    ethernet(destination, source, ethertype(outer.ip.destination), &packet(&outer.ip, &body))
+}
+
+impl Outer {
+    /// What the outer IP header is followed by.
+    pub(crate) fn body(&self, inner_ethertype: u16, inner_packet: &[u8]) -> Vec<u8> {
+        let mut frame = ethernet(self.inner_destination, self.inner_source, inner_ethertype, inner_packet);
+        frame.resize(frame.len() + self.inner_padding, 0);
+        let length = u16::try_from(16 + frame.len()).unwrap();
+        [
+            &self.ip.ports.0.to_be_bytes()[..],
+            &self.ip.ports.1.to_be_bytes(),
+            &length.to_be_bytes(),
+            &[0, 0],
+            &[self.flags, 0, 0, 0],
+            &(self.vni << 8).to_be_bytes(),
+            &frame,
+        ]
+        .concat()
+    }
 }

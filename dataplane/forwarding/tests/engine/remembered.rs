@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use forwarding::fib::sample::Random;
 use forwarding::{
     Attachment, BridgeConfig, BridgePort, Buffer, Control, Mac, Packet, Path, PortConfig, PortId, Reason,
     Verdict, Vni, VniConfig, VrfId, WeightedPath, Worker,
@@ -294,6 +295,33 @@ proptest! {
             let remembered = outcome(&mut worker, &traffic);
             let mut fresh = node.lab.control.worker();
             prop_assert_eq!(remembered, outcome(&mut fresh, &traffic), "after {:?}", change);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    /// Whatever else is in its burst, in whatever order: routed by known ways and by others, into tunnels and out of them,
+    /// bridged, routed into domains and out of them.
+    #[test]
+    fn a_packet_of_a_burst_gets_what_it_gets_alone(
+        changes in prop::collection::vec(change(), 0..10),
+        order in any::<u64>(),
+    ) {
+        let mut node = Node::new();
+        let mut worker = node.lab.control.worker();
+        node.lab.worker.offline();
+        learn_the_host(&mut node.lab.control, &mut worker, node.host);
+        changes.iter().for_each(|change| node.change(change));
+        for (port, mut frames) in node.traffic() {
+            let mut random = Random::new(order);
+            for at in (1..frames.len()).rev() {
+                frames.swap(at, random.below(u32::try_from(at + 1).unwrap()) as usize);
+            }
+            let alone: Vec<_> =
+                frames.iter().flat_map(|frame| outcome(&mut worker, &[(port, vec![frame.clone()])])).collect();
+            prop_assert_eq!(outcome(&mut worker, &[(port, frames)]), alone);
         }
     }
 }
