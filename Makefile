@@ -54,10 +54,12 @@ bench: deps ## cycles per packet and figures of the tables, to target/bench
 	$(TARGET)/release/pe-bench run --out $(TARGET)/bench
 	$(TARGET)/release/examples/fib_bench --json $(TARGET)/bench/tables.json
 	$(TARGET)/release/pe-bench kernel --out $(TARGET)/bench
+	$(TARGET)/release/pe-bench changes | $(TARGET)/release/pe-bench merge changes $(TARGET)/bench/tables.json
 	$(TARGET)/release/pe-bench learning | tail -n 1 | $(TARGET)/release/pe-bench merge learning $(TARGET)/bench/tables.json
 	$(TARGET)/release/table_load | $(TARGET)/release/pe-bench merge process $(TARGET)/bench/tables.json
 	$(TARGET)/release/route_load | $(TARGET)/release/pe-bench merge bgp $(TARGET)/bench/tables.json
 	$(TARGET)/release/mac_load | $(TARGET)/release/pe-bench merge learning_type2 $(TARGET)/bench/tables.json
+	$(TARGET)/release/pe-bench bars $(TARGET)/bench
 
 fuzz: deps ## every fuzz target for MINUTES=n
 	@tests/scripts/fuzz.sh $(MINUTES)

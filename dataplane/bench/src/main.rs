@@ -10,6 +10,8 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
+mod bars;
+mod changes;
 mod engine;
 mod floor;
 mod hugepages;
@@ -64,6 +66,14 @@ enum What {
         #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(100..=60_000))]
         milliseconds: u64,
     },
+    /// How long changes of tables take while a worker forwards, as JSON: one route of a full table, and the next hop of all.
+    Changes,
+    /// Hold what is in a folder of JSON files, of `make bench`, against its bars.
+    Bars {
+        /// The folder.
+        #[arg(default_value = "target/bench")]
+        folder: PathBuf,
+    },
     /// New MACs per second, as JSON: from their frames to what the dataplane tells of them.
     Learning,
     /// One scenario without DPDK, frames in memory: nanoseconds per packet of the fastest round. For profilers, as
@@ -105,6 +115,8 @@ fn run(command: What) -> anyhow::Result<()> {
             println!("{}", run::WORKERS);
         }
         What::Kernel { out, milliseconds } => kernel::run(&out, Duration::from_millis(milliseconds))?,
+        What::Changes => println!("{}", serde_json::to_string(&changes::measure()?)?),
+        What::Bars { folder } => println!("{}", bars::table(&folder)?),
         What::Learning => {
             let _hugepages = Hugepages::borrow(PAGES);
             // On one line: DPDK's drivers print as they please before it.

@@ -16,18 +16,20 @@ const SIZE: usize = 384;
 /// A frame in a buffer of a fixed size, as a mempool's are.
 #[derive(Clone)]
 #[repr(align(64))]
-struct Slot {
+pub(crate) struct Slot {
     bytes: [u8; SIZE],
     start: usize,
     end: usize,
 }
 
 impl Slot {
-    const fn new() -> Self {
+    /// An empty one.
+    pub(crate) const fn new() -> Self {
         Self { bytes: [0; SIZE], start: HEADROOM, end: HEADROOM }
     }
 
-    fn fill(&mut self, frame: &[u8]) {
+    /// Copies a frame of less than 256 bytes in.
+    pub(crate) fn fill(&mut self, frame: &[u8]) {
         (self.start, self.end) = (HEADROOM, HEADROOM + frame.len());
         self.bytes[HEADROOM..HEADROOM + frame.len()].copy_from_slice(frame);
     }

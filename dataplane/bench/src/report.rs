@@ -98,7 +98,8 @@ pub(crate) fn merge(file: &Path, key: &str, value: serde_json::Value) -> io::Res
     fs::write(file, format!("{:#}\n", serde_json::Value::from(object)))
 }
 
-const fn verdict(met: bool) -> &'static str {
+/// In a table.
+pub(crate) const fn verdict(met: bool) -> &'static str {
     if met { "met" } else { "missed" }
 }
 

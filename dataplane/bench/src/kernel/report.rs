@@ -45,9 +45,11 @@ pub(crate) struct Figure {
 pub(crate) struct Tcp {
     pub(crate) kernel: Stream,
     pub(crate) engine: Stream,
+    /// Of the engine to the kernel; no unit.
+    ratio: Stream,
 }
 
-/// Bit/s, the best of several measurements.
+/// Of both directions: bit/s, the best of several measurements.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Stream {
     /// From the host.
@@ -74,6 +76,8 @@ impl Report {
             let kernel = net(&row.kernel);
             row.ratio = row.engine.iter().map(|(backend, figure)| (*backend, kernel / net(figure))).collect();
         }
+        let Tcp { kernel, engine, .. } = self.tcp;
+        self.tcp.ratio = Stream { out: engine.out / kernel.out, back: engine.back / kernel.back };
     }
 }
 
@@ -124,11 +128,12 @@ impl fmt::Display for Report {
         let mut table = Table::new();
         table.load_style(presets::ASCII_MARKDOWN);
         table.set_header(["TCP, Gbit/s", "kernel", "engine", "engine : kernel"]);
-        let Tcp { kernel, engine } = self.tcp;
-        for (name, kernel, engine) in
-            [("from the host", kernel.out, engine.out), ("to the host", kernel.back, engine.back)]
-        {
-            let cells = [kernel / 1e9, engine / 1e9, engine / kernel].map(|value| format!("{value:.2}"));
+        let Tcp { kernel, engine, ratio } = self.tcp;
+        for (name, kernel, engine, ratio) in [
+            ("from the host", kernel.out, engine.out, ratio.out),
+            ("to the host", kernel.back, engine.back, ratio.back),
+        ] {
+            let cells = [kernel / 1e9, engine / 1e9, ratio].map(|value| format!("{value:.2}"));
             table.add_row([vec![name.to_owned()], cells.to_vec()].concat());
         }
         write!(f, "{table}")

@@ -17,9 +17,10 @@ pub(crate) use expected::Expected;
 use mixed::Mixed;
 
 /// Every run has the same tables and traffic.
-const SEED: u64 = 2026;
-const FULL_IPV4: usize = 1_000_000;
-const FULL_IPV6: usize = 250_000;
+pub(crate) const SEED: u64 = 2026;
+/// Routes of a full table.
+pub(crate) const FULL_IPV4: usize = 1_000_000;
+pub(crate) const FULL_IPV6: usize = 250_000;
 const MANY_MACS: u32 = 10_000;
 /// Gateways, and groups, that a full table's routes are spread over.
 const NEXT_HOPS: u8 = 64;
