@@ -377,7 +377,10 @@ impl Control {
         if let Some(cell) = self.tables.groups.get(slot) {
             // Release: the buckets and what they lead to were written before.
             cell.store(word.0, Ordering::Release);
-            self.tables.changed();
+            // Others are looked at for every packet.
+            if self.leads_to_vteps(slot) {
+                self.tables.changed();
+            }
         }
         group.words = words;
         if let Some((base, log2)) = std::mem::replace(&mut group.buckets, buckets) {

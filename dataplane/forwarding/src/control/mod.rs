@@ -280,11 +280,12 @@ impl Control {
     /// Sets a slot aside until the readers have passed; tidies up when much has gathered.
     fn retire(&mut self, retired: Retired) {
         // Unlinked, and no epoch has begun since: what workers remember of it they forget before it is used again. Of the
-        // others they remember nothing, or the tables by address and the groups have said so themselves.
+        // others they remember nothing, or what they led to has said so: of neighbours, once no path led there any more.
         if matches!(
             retired,
             Retired::Tunnel(_)
                 | Retired::Vtep(_)
+                | Retired::Peer(_)
                 | Retired::Vni(_)
                 | Retired::Node(_)
                 | Retired::Port(_)

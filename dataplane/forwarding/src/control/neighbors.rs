@@ -44,6 +44,7 @@ impl Control {
             let old = neighbor.mac.replace(mac);
             if old != Some(mac) {
                 self.neighbor_table.set(neighbor.slot, station);
+                self.neighbor_changed(key);
             }
             if old.is_none() {
                 self.rebuild_dependents(Dependency::Neighbor(port, key.1));
@@ -52,7 +53,18 @@ impl Control {
         }
         let slot = self.neighbor_insert(key, station).ok_or(Error::Full("neighbor"))?;
         self.neighbors.insert(key, Neighbor { slot, paths: 0, mac: Some(mac), session });
+        self.neighbor_changed(key);
         Ok(())
+    }
+
+    /// Has workers forget ways that lead to a neighbour. There is none without a path: hosts that come and go behind a port
+    /// disturb nobody.
+    fn neighbor_changed(&self, key: (PortId, u128)) {
+        let is_gateway = self.neighbors.get(&key).is_some_and(|neighbor| neighbor.paths > 0);
+        // A VTEP may be a neighbour itself: then the path leads to its port.
+        if is_gateway || self.vteps.contains_key(&key.1) {
+            self.tables.changed();
+        }
     }
 
     /// Forgets a neighbour's MAC; packets to it are handed over. An unknown one is no error.
@@ -64,6 +76,7 @@ impl Control {
         let Some(neighbor) = self.neighbors.get_mut(&key) else { return };
         if neighbor.mac.take().is_some() {
             self.neighbor_table.set(neighbor.slot, 0);
+            self.neighbor_changed(key);
             self.rebuild_dependents(Dependency::Neighbor(key.0, key.1));
         }
         self.neighbor_tidy(key);
@@ -95,6 +108,10 @@ impl Control {
     pub(super) fn adjacency_release(&mut self, port: PortId, address: u128) {
         if let Some(neighbor) = self.neighbors.get_mut(&(port, address)) {
             neighbor.paths -= 1;
+            if neighbor.paths == 0 {
+                // From here on it may change, or its record be another one's, and nobody is told.
+                self.tables.changed();
+            }
             self.neighbor_tidy((port, address));
         }
     }

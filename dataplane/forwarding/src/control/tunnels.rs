@@ -143,6 +143,11 @@ impl Control {
         addresses.into_iter().for_each(|address| self.vtep_judge(address));
     }
 
+    /// Whether a VTEP is reached by a group.
+    pub(super) fn leads_to_vteps(&self, group: u32) -> bool {
+        self.vtep_users.range((group, 0)..=(group, u128::MAX)).next().is_some()
+    }
+
     /// Accepts a VTEP's packets in a VNI while a path names it.
     pub(super) fn peer_acquire(&mut self, vni: Vni, vtep: u128) {
         if let Some(peer) = self.peers.get_mut(&(vni, vtep)) {

@@ -9,7 +9,6 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::chunked::{Chunked, Slots};
-use super::version::Version;
 
 /// An entry: 8 bits of the hash over the record's index plus one. 0 is empty.
 const TOMBSTONE: u32 = u32::MAX;
@@ -60,24 +59,12 @@ pub(crate) struct AddressTable {
     arrays: [OnceLock<Box<[AtomicU32]>>; LARGEST as usize + 1],
     log2: AtomicU32,
     records: Chunked<Record, 8>,
-    version: Version,
 }
 
 impl AddressTable {
     fn new() -> Self {
         let arrays = [const { OnceLock::new() }; LARGEST as usize + 1];
-        Self {
-            arrays,
-            log2: AtomicU32::new(SMALLEST),
-            records: Chunked::new(LIMIT),
-            version: Version::default(),
-        }
-    }
-
-    /// Changes with every change of a record.
-    #[inline(always)]
-    pub(crate) fn version(&self) -> u64 {
-        self.version.read()
+        Self { arrays, log2: AtomicU32::new(SMALLEST), records: Chunked::new(LIMIT) }
     }
 
     /// The record of an index from the writer.
@@ -173,7 +160,6 @@ impl AddressTableWriter {
                 return None;
             }
         }
-        self.table.version.bump();
         Some(slot)
     }
 
@@ -181,7 +167,6 @@ impl AddressTableWriter {
     pub(crate) fn set(&self, index: u32, value: u64) {
         if let Some(record) = self.table.record(index) {
             record.value.store(value, Ordering::Release);
-            self.table.version.bump();
         }
     }
 
@@ -197,7 +182,6 @@ impl AddressTableWriter {
             return;
         };
         array[place].store(TOMBSTONE, Ordering::Release);
-        self.table.version.bump();
         // Tombstones just before an empty entry lead a search nowhere.
         let mask = array.len() - 1;
         let mut last = place;

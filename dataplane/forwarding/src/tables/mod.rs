@@ -85,7 +85,7 @@ pub(crate) struct Tables {
     /// The slot of the node's own record in force.
     node: AtomicU32,
     nodes: Chunked<NodeRecord, 2>,
-    /// Of everything but the buckets, the flood lists and the tables by address, which have their own.
+    /// See [`version`](Self::version).
     version: Version,
 }
 
@@ -112,12 +112,12 @@ impl Tables {
         }
     }
 
-    /// Changes with every change of anything that decides where a packet leaves, but for the FIBs, the groups' buckets, MACs
-    /// and flood lists.
+    /// Changes with everything that a worker may remember from burst to burst: what a port, VRF, VNI, bridge domain or VTEP is,
+    /// which peers are accepted, the groups by which VTEPs are reached, and the neighbours that paths lead to. Not with what is
+    /// looked up for every packet: the FIBs, groups and their buckets, MACs, flood lists.
     #[inline(always)]
     pub(crate) fn version(&self) -> u64 {
-        // None ever falls, so the sum of all changes when any does.
-        self.version.read().wrapping_add(self.neighbors.version()).wrapping_add(self.peers.version())
+        self.version.read()
     }
 
     /// Says that something changed, or is about to be used for something else.
@@ -199,7 +199,6 @@ impl Tables {
     /// Writes a tunnel to a slot that no reader can find yet.
     pub(crate) fn write_tunnel(&self, slot: u32, spec: &TunnelSpec, vtep: u32) -> Option<()> {
         self.tunnels.get_or_make(slot)?.write(spec, vtep);
-        self.changed();
         Some(())
     }
 
