@@ -24,6 +24,11 @@ impl MacState {
     pub(super) const fn record(&self) -> u32 {
         self.record
     }
+
+    /// Whether it was stated, and not in this session.
+    pub(super) const fn is_of_other_session(&self, session: u64) -> bool {
+        matches!(self.place, MacAt::Vtep { session: of, .. } if of != session)
+    }
 }
 
 /// Where a MAC is.
@@ -228,23 +233,6 @@ impl Control {
     pub(super) fn remotes_of(&self, vni: Vni) -> Vec<(u64, MacAt)> {
         let of = self.macs.range((vni, 0)..=(vni, u64::MAX));
         of.filter(|(_, state)| state.place.is_remote()).map(|(&(_, mac), state)| (mac, state.place)).collect()
-    }
-
-    /// Forgets remote MACs and flood lists that the session has not stated; how many MACs that were.
-    pub(super) fn macs_sweep(&mut self) -> u64 {
-        let session = self.session;
-        let is_stale = |place: MacAt| matches!(place, MacAt::Vtep { session: of, .. } if of != session);
-        let stale: Vec<(Vni, u64)> =
-            self.macs.iter().filter(|(_, state)| is_stale(state.place)).map(|(&key, _)| key).collect();
-        let lists: Vec<Vni> = self
-            .bridges
-            .iter()
-            .filter(|(_, bridge)| bridge.flood_session != session && !bridge.flood.is_empty())
-            .map(|(&vni, _)| vni)
-            .collect();
-        stale.iter().for_each(|&(vni, mac)| self.mac_forget(vni, mac));
-        lists.into_iter().for_each(|vni| self.flood_replace(vni, &[]));
-        stale.len() as u64
     }
 
     /// Counts a local MAC of a port and of its domain, and says to the workers whether more are welcome.

@@ -10,6 +10,7 @@ mod learning;
 mod macs;
 mod neighbors;
 mod routes;
+mod sweep;
 mod topology;
 mod trace;
 mod tunnels;
@@ -28,7 +29,8 @@ pub use groups::{Path, WeightedPath};
 pub use inspect::{NeighborEntry, PathEntry, RouteEntry};
 pub use learning::Learned;
 pub use macs::{MacEntry, MacKind};
-pub use routes::{Route, Sweep, Swept};
+pub use routes::Route;
+pub use sweep::{Sweep, Swept};
 pub use topology::{Attachment, BridgePort, PortConfig, VniConfig};
 
 use crate::counters::{PortCounters, VrfCounters, WorkerCells};
@@ -138,6 +140,8 @@ pub struct Control {
     hosts: BTreeMap<(Vni, u128), Host>,
     /// The same by MAC: which addresses it has.
     host_macs: BTreeSet<(Vni, u64, u128)>,
+    /// Groups with the number of routes that have left them, which readers have not heard of yet.
+    unpublished: Vec<(u32, u64)>,
     reports: Receiver<Report>,
     reporter: SyncSender<Report>,
     /// What was learned or forgotten since it was last asked.
@@ -210,6 +214,7 @@ impl Control {
             gateway_table: gateways,
             hosts: BTreeMap::new(),
             host_macs: BTreeSet::new(),
+            unpublished: Vec::new(),
             reports,
             reporter,
             learned: Vec::new(),
@@ -254,6 +259,7 @@ impl Control {
         self.reclaim_slots();
         self.fib4.reclaim();
         self.fib6.reclaim();
+        self.routes_published();
     }
 
     fn reclaim_slots(&mut self) {

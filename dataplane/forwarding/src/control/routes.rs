@@ -4,35 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Control;
 use crate::error::Error;
-use crate::fib::{FibControl, FibError, Key, NextHopIndex, Prefix, Routes, TableId};
+use crate::fib::{FibControl, Key, NextHopIndex, Prefix, TableId};
 use crate::types::{VrfId, v4_bits};
-
-/// What a sweep removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// Routes that the session did not state.
-    pub routes: u64,
-    /// Neighbours that the session did not state.
-    pub neighbors: u64,
-    /// MACs behind VTEPs that the session did not state.
-    pub macs: u64,
-}
-
-/// A sweep in progress.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Sweep {
-    /// Where it is: the VRF, ...
-    vrf: VrfId,
-    /// ... the family, ...
-    v6: bool,
-    /// ... and the last route of it that was looked at.
-    after4: Option<Prefix<u32>>,
-    after6: Option<Prefix<u128>>,
-    swept: Swept,
-}
-
-/// Routes that one part of a sweep looks at: a millisecond or two when all of them go.
-const SWEPT_AT_ONCE: usize = 8192;
 
 /// A route as it is stated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +21,7 @@ pub struct Route<K> {
 }
 
 /// Routes to be set, or removed by a miss.
-type Changes<K> = Vec<(Prefix<K>, NextHopIndex)>;
+pub(super) type Changes<K> = Vec<(Prefix<K>, NextHopIndex)>;
 
 /// What became of many routes.
 struct Taken<K> {
@@ -57,6 +30,8 @@ struct Taken<K> {
     /// The other way round.
     left: Vec<(u32, u64)>,
     refused: Vec<(Prefix<K>, Error)>,
+    /// Otherwise readers still use the groups that were.
+    is_published: bool,
 }
 
 /// Counts a route of a group, the last one's run growing.
@@ -73,7 +48,7 @@ fn change<K: Key>(
     table: TableId,
     routes: &mut [(Prefix<K>, NextHopIndex)],
 ) -> Taken<K> {
-    let mut taken = Taken { entered: Vec::new(), left: Vec::new(), refused: Vec::new() };
+    let mut taken = Taken { entered: Vec::new(), left: Vec::new(), refused: Vec::new(), is_published: true };
     if routes.is_empty() {
         return taken;
     }
@@ -87,10 +62,7 @@ fn change<K: Key>(
         }
         Err(_) => taken.refused.push((prefix, Error::Full("route"))),
     });
-    if published.is_err() {
-        // Readers still use the groups that were: see `taken`.
-        taken.left.clear();
-    }
+    taken.is_published = published.is_ok();
     taken
 }
 
@@ -103,103 +75,25 @@ impl Control {
         }
     }
 
-    /// Removes the routes, neighbours, remote MACs and flood lists that this session has not stated.
-    pub fn session_sweep(&mut self) -> Swept {
-        let mut sweep = Sweep::default();
-        loop {
-            if let Some(swept) = self.session_sweep_part(&mut sweep) {
-                return swept;
-            }
-        }
-    }
-
-    /// A part of [`session_sweep`](Self::session_sweep) that looks at some thousand routes, so that others may have the tables
-    /// in between. Says what was removed when that was the last part.
-    pub fn session_sweep_part(&mut self, sweep: &mut Sweep) -> Option<Swept> {
-        if self.groups.values().any(|group| group.session != self.session) {
-            // VRFs that are new since have no such routes, or are swept all the same.
-            let vrf = self.vrfs.range(sweep.vrf..).next().map(|(&vrf, state)| (vrf, state.tables));
-            if let Some((vrf, (v4, v6))) = vrf {
-                if vrf != sweep.vrf {
-                    *sweep = Sweep { vrf, swept: sweep.swept, ..Sweep::default() };
-                }
-                let is_complete = if sweep.v6 {
-                    let (stale, last) = self.stale_routes(self.fib6.iter_after(v6, sweep.after6));
-                    sweep.swept.routes += stale.len() as u64;
-                    sweep.after6 = last;
-                    let _ = self.routes6_change(vrf, v6, stale);
-                    last.is_none()
-                } else {
-                    let (stale, last) = self.stale_routes(self.fib4.iter_after(v4, sweep.after4));
-                    sweep.swept.routes += stale.len() as u64;
-                    sweep.after4 = last;
-                    let _ = self.routes4_change(vrf, v4, stale);
-                    last.is_none()
-                };
-                if is_complete && sweep.v6 {
-                    let next = VrfId(vrf.0.saturating_add(1));
-                    *sweep = Sweep { vrf: next, swept: sweep.swept, ..Sweep::default() };
-                } else if is_complete {
-                    sweep.v6 = true;
-                }
-                return None;
-            }
-        }
-        let mut swept = sweep.swept;
-        let stale: Vec<_> = self
-            .neighbors
-            .iter()
-            .filter(|(_, neighbor)| neighbor.mac.is_some() && neighbor.session != self.session)
-            .map(|(&key, _)| key)
-            .collect();
-        swept.neighbors = stale.len() as u64;
-        stale.into_iter().for_each(|key| self.neighbor_forget(key));
-        swept.macs = self.macs_sweep();
-        Some(swept)
-    }
-
-    /// Of the next routes those that lead to groups of earlier sessions, to be removed; and the last that was looked at, unless
-    /// there are no more.
-    fn stale_routes<K: Key>(&self, routes: Routes<'_, K>) -> (Changes<K>, Option<Prefix<K>>) {
-        let mut stale = Vec::new();
-        let mut last = (0, None);
-        let mut judged = None;
-        for (prefix, found) in routes.take(SWEPT_AT_ONCE) {
-            let (of, is_stale) = match judged {
-                Some((of, is_stale)) if of == found => (of, is_stale),
-                _ => {
-                    let group = self.groups.get(&found.index());
-                    (found, group.is_some_and(|group| group.session != self.session))
-                }
-            };
-            judged = Some((of, is_stale));
-            if is_stale {
-                stale.push((prefix, NextHopIndex::MISS));
-            }
-            last = (last.0 + 1, Some(prefix));
-        }
-        (stale, last.1.filter(|_| last.0 == SWEPT_AT_ONCE))
-    }
-
     /// States an IPv4 route: `address` in host order, `length` 0 to 32, `group` of this session; group 0 deletes it.
     /// Deleting what is not there is no error.
     pub fn route4(&mut self, vrf: VrfId, address: u32, length: u32, group: u32) -> Result<(), Error> {
         let (table, _) = self.vrf_tables(vrf).ok_or(Error::UnknownVrf(vrf))?;
         let prefix = prefix(address, length, || Ipv4Addr::from_bits(address).into())?;
-        let slot = self.group_slot(group)?;
-        self.route4_change(vrf, table, prefix, slot)
+        let next_hop = self.next_hop(group)?;
+        one(self.routes4_change(vrf, table, vec![(prefix, next_hop)]))
     }
 
     /// The same of IPv6, `length` 0 to 128.
     pub fn route6(&mut self, vrf: VrfId, address: u128, length: u32, group: u32) -> Result<(), Error> {
         let (_, table) = self.vrf_tables(vrf).ok_or(Error::UnknownVrf(vrf))?;
         let prefix = prefix(address, length, || Ipv6Addr::from_bits(address).into())?;
-        let slot = self.group_slot(group)?;
-        self.route6_change(vrf, table, prefix, slot)
+        let next_hop = self.next_hop(group)?;
+        one(self.routes6_change(vrf, table, vec![(prefix, next_hop)]))
     }
 
     /// States many IPv4 routes, as [`route4`](Self::route4) does one; of one prefix the last counts. `refused` hears of those that
-    /// are not taken. Faster than one by one, the more so the closer they lie together.
+    /// are not taken: group 0 in place of its own, when there was no room for the route. Faster than one by one, the more so the closer they lie together.
     pub fn routes4(
         &mut self,
         routes: impl IntoIterator<Item = Route<u32>>,
@@ -248,17 +142,16 @@ impl Control {
             let Some(route) = next else { return };
             run.0 = route.vrf;
             if route.group != named.0 {
-                let slot = self.group_slot(route.group);
-                named = (
-                    route.group,
-                    slot.map(|slot| slot.and_then(NextHopIndex::new).unwrap_or(NextHopIndex::MISS)),
-                );
+                named = (route.group, self.next_hop(route.group));
             }
             let checked = match (self.vrfs.contains_key(&route.vrf), &named.1) {
                 (false, _) => Err(Error::UnknownVrf(route.vrf)),
-                (_, Err(_)) => Err(Error::UnknownGroup(route.group)),
-                (true, &Ok(next_hop)) => prefix(route.address, route.length, || show(route.address))
-                    .map(|prefix| (prefix, next_hop)),
+                (true, next_hop) => {
+                    prefix(route.address, route.length, || show(route.address)).and_then(|prefix| {
+                        let next_hop = next_hop.as_ref().map_err(|_| Error::UnknownGroup(route.group))?;
+                        Ok((prefix, *next_hop))
+                    })
+                }
             };
             match checked {
                 Ok(checked) => run.1.push(checked),
@@ -267,7 +160,7 @@ impl Control {
         }
     }
 
-    fn routes4_change(
+    pub(super) fn routes4_change(
         &mut self,
         vrf: VrfId,
         table: TableId,
@@ -284,7 +177,7 @@ impl Control {
         })
     }
 
-    fn routes6_change(
+    pub(super) fn routes6_change(
         &mut self,
         vrf: VrfId,
         table: TableId,
@@ -309,72 +202,29 @@ impl Control {
     ) -> Vec<(Prefix<K>, Error)> {
         taken.entered.into_iter().for_each(|(slot, routes)| self.group_enter(slot, routes));
         resolve(self);
-        taken.left.into_iter().for_each(|(slot, routes)| self.group_leave(slot, routes));
+        if taken.is_published {
+            taken.left.into_iter().for_each(|(slot, routes)| self.group_leave(slot, routes));
+        } else {
+            self.unpublished.extend(taken.left);
+        }
         taken.refused
     }
 
-    fn group_slot(&self, group: u32) -> Result<Option<u32>, Error> {
+    /// Groups that routes have left may go once readers have heard of it.
+    pub(super) fn routes_published(&mut self) {
+        if !self.unpublished.is_empty() && self.fib4.is_published() && self.fib6.is_published() {
+            let left = std::mem::take(&mut self.unpublished);
+            left.into_iter().for_each(|(slot, routes)| self.group_leave(slot, routes));
+        }
+    }
+
+    /// What routes of a group lead to; a miss of group 0.
+    fn next_hop(&self, group: u32) -> Result<NextHopIndex, Error> {
         if group == 0 {
-            return Ok(None);
+            return Ok(NextHopIndex::MISS);
         }
-        self.names.get(&group).copied().map(Some).ok_or(Error::UnknownGroup(group))
-    }
-
-    fn route4_change(
-        &mut self,
-        vrf: VrfId,
-        table: TableId,
-        prefix: Prefix<u32>,
-        slot: Option<u32>,
-    ) -> Result<(), Error> {
-        let old = match slot.and_then(NextHopIndex::new) {
-            Some(index) => self.fib4.insert(table, prefix, index),
-            None => self.fib4.remove(table, prefix),
-        };
-        let old = taken(old)?;
-        self.route_follow(old, slot, |control| {
-            if vrf == VrfId::DEFAULT {
-                let last = prefix.address() | u32::MAX.checked_shr(prefix.length().into()).unwrap_or(0);
-                control.vteps_resolve(v4_bits(prefix.address()), v4_bits(last));
-            }
-        });
-        Ok(())
-    }
-
-    fn route6_change(
-        &mut self,
-        vrf: VrfId,
-        table: TableId,
-        prefix: Prefix<u128>,
-        slot: Option<u32>,
-    ) -> Result<(), Error> {
-        let old = match slot.and_then(NextHopIndex::new) {
-            Some(index) => self.fib6.insert(table, prefix, index),
-            None => self.fib6.remove(table, prefix),
-        };
-        let old = taken(old)?;
-        self.route_follow(old, slot, |control| {
-            if vrf == VrfId::DEFAULT {
-                let last = prefix.address() | u128::MAX.checked_shr(prefix.length().into()).unwrap_or(0);
-                control.vteps_resolve(prefix.address(), last);
-            }
-        });
-        Ok(())
-    }
-
-    /// After a route changed from one group to another: VTEPs follow it before the old group may go.
-    fn route_follow(&mut self, old: Option<NextHopIndex>, new: Option<u32>, resolve: impl FnOnce(&mut Self)) {
-        let old = old.map(NextHopIndex::index);
-        if old == new {
-            return;
-        }
-        if let Some(new) = new {
-            self.group_enter(new, 1);
-        }
-        resolve(self);
-        if let Some(old) = old {
-            self.group_leave(old, 1);
-        }
+        let slot = self.names.get(&group).copied().ok_or(Error::UnknownGroup(group))?;
+        Ok(NextHopIndex::new(slot).unwrap_or(NextHopIndex::MISS))
     }
 
     /// A VRF's tables go: their routes no longer lead to groups.
@@ -397,12 +247,7 @@ fn prefix<K: Key>(address: K, length: u32, show: impl Fn() -> IpAddr) -> Result<
     Prefix::new(address, short).ok_or_else(|| Error::PrefixBits { address: show(), length })
 }
 
-/// What a route led to before. A route that the FIB took but cannot publish yet, for want of memory, counts as taken: the
-/// group it had is kept for good, since readers still use it.
-fn taken(result: Result<Option<NextHopIndex>, FibError>) -> Result<Option<NextHopIndex>, Error> {
-    match result {
-        Ok(old) => Ok(old),
-        Err(FibError::Full { what }) if what != "routes" => Ok(None),
-        Err(_) => Err(Error::Full("route")),
-    }
+/// What became of the only one.
+fn one<K>(refused: Vec<(Prefix<K>, Error)>) -> Result<(), Error> {
+    refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
 }

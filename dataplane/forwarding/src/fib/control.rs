@@ -209,7 +209,7 @@ impl<K: Key> FibControl<K> {
     }
 
     /// Sets many routes. Faster than one by one, the more so the closer they lie together; when they are many compared to
-    /// what the table has they become visible together. Stops at the first that is refused, those before it being set.
+    /// what the table has they become visible together. What is refused is left out, and the last refusal returned.
     pub fn extend(
         &mut self,
         table: TableId,
@@ -256,12 +256,19 @@ impl<K: Key> FibControl<K> {
         if changed.len() > 64 && changed.len() > before / REBUILD_SHARE {
             return self.rebuild(table);
         }
-        let mut followed = Ok(());
         for prefixes in changed.chunk_by(same_node) {
-            let outcome = self.follow(table, prefixes);
-            followed = followed.and(outcome);
+            if self.follow(table, prefixes).is_err() {
+                // It is to be built anew, whatever the others are.
+                return self.rebuild(table);
+            }
         }
-        followed
+        Ok(())
+    }
+
+    /// Whether readers have all that was taken: false between a change that could not be published for want of memory and the
+    /// [`reclaim`](Self::reclaim) that does.
+    pub const fn is_published(&self) -> bool {
+        self.stale.is_empty()
     }
 
     /// What exactly this prefix leads to.

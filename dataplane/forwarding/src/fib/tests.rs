@@ -371,6 +371,55 @@ fn a_full_arena_refuses_and_recovers() {
 }
 
 #[test]
+fn a_full_arena_takes_batches_and_publishes_them_later() {
+    let domain = Domain::new();
+    let mut stuck = domain.register();
+    let capacity = Capacity { nodes_log2: 6, words_log2: 11, tables_log2: 1 };
+    let mut fib = FibControl::<u32>::with_capacity(&domain, capacity).unwrap();
+    let reader = fib.reader();
+    let table = fib.table_add().unwrap();
+    let batch = |number: u32| -> Vec<_> {
+        (number * 16..number * 16 + 16).map(|i| (Prefix::new(i << 8, 24).unwrap(), next_hop(i))).collect()
+    };
+    let late = (0..1000_u32).find(|&number| {
+        let outcome = fib.change(table, &mut batch(number), |_, result| assert_eq!(result.unwrap(), None));
+        assert_eq!(outcome.is_ok(), fib.is_published());
+        outcome.is_err()
+    });
+    let late = late.expect("64 nodes hold no 16 000 routes");
+    for i in 0..late * 16 {
+        assert_eq!(reader.lookup(table, i << 8 | 1), next_hop(i), "a route set before is lost");
+    }
+    stuck.quiescent();
+    fib.reclaim();
+    assert!(fib.is_published());
+    for i in 0..late * 16 + 16 {
+        assert_eq!(reader.lookup(table, i << 8 | 1), next_hop(i), "not caught up");
+    }
+}
+
+#[test]
+fn the_writer_gives_all_its_memory_back() {
+    let domain = Domain::new();
+    let mut fib = FibControl::<u32>::new(&domain).unwrap();
+    let empty = fib.memory().rib_used;
+    let table = fib.table_add().unwrap();
+    let mut routes: Vec<_> =
+        sample::ipv4(20_000, 1).into_iter().map(|prefix| (prefix, next_hop(1))).collect();
+    fib.change(table, &mut routes, |_, _| {}).unwrap();
+    assert!(fib.memory().rib_used > empty + 100_000);
+    let (one_by_one, together) = routes.split_at_mut(10_000);
+    for (prefix, _) in one_by_one {
+        fib.remove(table, *prefix).unwrap();
+    }
+    together.iter_mut().for_each(|(_, next_hop)| *next_hop = NextHopIndex::MISS);
+    fib.change(table, together, |_, result| assert_eq!(result.unwrap(), Some(next_hop(1)))).unwrap();
+    fib.table_remove(table).unwrap();
+    fib.reclaim();
+    assert_eq!(fib.memory().rib_used, empty);
+}
+
+#[test]
 fn identifiers_of_removed_tables_come_back_only_after_the_readers() {
     let domain = Domain::new();
     let mut handle = domain.register();

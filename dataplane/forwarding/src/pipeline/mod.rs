@@ -120,6 +120,7 @@ impl Worker {
             let (packets, verdicts) = (&mut packets[..count], &mut verdicts[..count]);
             // Before they are rewritten.
             let bytes = packets.iter().map(|packet| packet.data().len() as u64).sum();
+            self.renew();
             match self.ingress(port) {
                 Some(ingress) => self.burst(&ingress, packets, verdicts),
                 None => verdicts.fill(Verdict::Drop(Reason::PortDown)),
@@ -205,7 +206,15 @@ impl Worker {
         Some(Ingress { port, place, mac: view.mac.bits(), vrf: view.vrf, tables, node })
     }
 
-    /// At most [`MAX_BURST`] packets, as many verdicts.
+    /// Before anything of the tables is read that will be remembered: forgets what was, if it may not be true any more.
+    #[inline(always)]
+    fn renew(&mut self) {
+        let version = self.tables.version();
+        self.ways.renew(version);
+        self.ends.renew(version);
+    }
+
+    /// At most [`MAX_BURST`] packets, as many verdicts; after [`renew`](Self::renew), unless the worker is a new one.
     pub(crate) fn burst<P: Packet>(
         &mut self,
         ingress: &Ingress,
@@ -213,10 +222,6 @@ impl Worker {
         verdicts: &mut [Verdict],
     ) {
         packets.iter().for_each(P::prefetch);
-        // Before anything is read that they remember.
-        let version = self.tables.version();
-        self.ways.renew(version);
-        self.ends.renew(version);
         self.classify(ingress, packets, verdicts);
 
         let Self { tables, scratch, fib4, fib6, cells, ways, .. } = self;

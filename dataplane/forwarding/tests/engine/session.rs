@@ -1,6 +1,10 @@
 //! Sessions: what is stated in them, in whatever order, and what is left when they end.
 
-use forwarding::{Buffer, Control, Packet, Path, Reason, Route, Sweep, Swept, Verdict, VrfId, WeightedPath};
+use std::net::{IpAddr, Ipv4Addr};
+
+use forwarding::{
+    Buffer, Control, Mac, Packet, Path, Reason, Route, Sweep, Swept, Verdict, VrfId, WeightedPath,
+};
 use ipnet::IpNet;
 use proptest::prelude::*;
 
@@ -81,7 +85,8 @@ fn statements() -> impl Strategy<Value = Vec<(u32, bool, u32, u32, u32)>> {
         0..34_u32,
     );
     prop::collection::vec(
-        (statement, 0..6_u32)
+        // The lab has 24.
+        (statement, prop_oneof![5 => 0..6_u32, 1 => 24..27_u32])
             .prop_map(|((vrf, v6, address, length), group)| (vrf, v6, address, length, group)),
         0..60,
     )
@@ -165,6 +170,45 @@ fn a_sweep_in_parts_takes_what_is_stale_and_spares_what_is_stated_meanwhile() {
     assert!(v6 < 100, "{v6}");
 }
 
+#[test]
+fn neighbors_and_macs_are_swept_in_parts_too_whatever_happens_in_between() {
+    let mut lab = crate::bridge_lab::BridgeLab::new();
+    let (control, up, vni) = (&mut lab.control, lab.up, crate::bridge_lab::vni(110));
+    let address = |i: u32| IpAddr::from(Ipv4Addr::from_bits(0x0a40_0000 + i));
+    let host = |i: u32| {
+        let [_, _, high, low] = i.to_be_bytes();
+        Mac::new([2, 7, 0, 0, high, low])
+    };
+    let before = (control.neighbors().count(), control.macs(vni).count());
+    let state = |control: &mut Control, all: std::iter::StepBy<std::ops::Range<u32>>| {
+        for i in all {
+            control.neighbor_set(up, address(i), host(i)).unwrap();
+            control.mac_set(vni, host(i), ip("192.0.2.2"), false).unwrap();
+        }
+    };
+    state(control, (0..5000).step_by(1));
+    let gone = control.vrf_add("gone").unwrap();
+    control.session_begin();
+    state(control, (0..5000).step_by(5));
+    let mut sweep = Sweep::default();
+    let (mut parts, mut gone) = (0, Some(gone));
+    let swept = loop {
+        parts += 1;
+        if let Some(swept) = control.session_sweep_part(&mut sweep) {
+            break swept;
+        }
+        if let Some(gone) = gone.take() {
+            control.vrf_remove(gone).unwrap();
+        }
+    };
+    assert!(parts > 10, "{parts} parts");
+    assert!((4000..=4000 + before.0 as u64).contains(&swept.neighbors), "{swept:?}");
+    assert!((4000..=4000 + before.1 as u64).contains(&swept.macs), "{swept:?}");
+    let wanted = (0..5000).step_by(5).count();
+    assert!((wanted..=wanted + before.0).contains(&control.neighbors().count()));
+    assert!((wanted..=wanted + before.1).contains(&control.macs(vni).count()));
+}
+
 /// One statement of a client.
 #[derive(Clone, Debug)]
 enum Op {
@@ -227,7 +271,7 @@ fn apply(lab: &mut Lab, op: &Op) {
         Op::Route(route, id) => {
             let (vrf, prefix) = routes[route];
             let prefix: IpNet = prefix.parse().unwrap();
-            let std::net::IpAddr::V4(address) = prefix.network() else { panic!() };
+            let IpAddr::V4(address) = prefix.network() else { panic!() };
             // Refused when there is no such group; then the route stays as it was.
             let _ = control.route4(vrf, address.to_bits(), prefix.prefix_len().into(), id);
         }
