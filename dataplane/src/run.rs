@@ -3,7 +3,7 @@
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 use dpdk::{Derived, Eal, Environment, Options, derive};
@@ -19,7 +19,7 @@ use crate::host::Netns;
 use crate::learning::Learning;
 use crate::rpc::{FibSessions, ProcessInfo, Services, listen, serve};
 use crate::slowpath::SlowPath;
-use crate::topology::{Carriers, Namespaces, Ports, Topology};
+use crate::topology::{Carriers, Namespaces, Ports, Topology, share};
 use crate::trace::Tracer;
 use crate::worker::{self, WorkerConfig};
 
@@ -120,7 +120,7 @@ fn start(
         handles.push(handle);
         workers.push((cpu, count));
     }
-    let control = Arc::new(Mutex::new(control));
+    let control = share(control);
     let ports = Ports::new(
         eal,
         runtime.handle(),

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use dataplane::learning::Learning;
 use dataplane::slowpath::SlowPath;
+use dataplane::topology::share;
 use dataplane::trace::Tracer;
 use dataplane::worker::{self, Receiving, Sending, WorkerConfig};
 use dpdk::{Device, Eal, Environment, Mempool, MempoolConfig, Options, PortConfig, derive};
@@ -64,7 +65,7 @@ pub(crate) fn measure() -> anyhow::Result<Report> {
     bridge::introduce(&mut control, output, [traffic::PEER_MAC].into_iter())?;
 
     let engine = control.worker();
-    let control = Arc::new(Mutex::new(control));
+    let control = share(control);
     let slow_path = SlowPath::spawn(eal, &[])?;
     let learning = Learning::new(0)?;
     learning.run(Arc::clone(&control), slow_path.clone())?;

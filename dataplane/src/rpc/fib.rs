@@ -16,7 +16,7 @@ use tracing::info;
 
 use super::batch::carry_out;
 use crate::learning::Learning;
-use crate::topology::{SharedControl, Topology, lock};
+use crate::topology::{SharedControl, Topology, lock, unlock_fair};
 
 /// Replies that may wait for a client that does not read; its requests wait then too.
 const REPLIES: usize = 64;
@@ -205,9 +205,10 @@ impl Client {
                 let mut control = lock(&self.control);
                 let swept = control.session_sweep_part(&mut sweep);
                 control.reclaim();
+                // Others have the tables before the next part.
+                unlock_fair(control);
                 swept
             });
-            // Others have the tables before the next part.
             if let Some(swept) = part.ok_or_else(superseded)? {
                 break swept;
             }
@@ -225,7 +226,12 @@ impl Client {
         let names = self.topology.names();
         let Self { sessions, control, paths, .. } = self;
         let errors = carry_out(batch, &names, paths, |work| {
-            sessions.within(number, |_| work(&mut lock(control))).ok_or_else(superseded)
+            let work = |_: &mut Session| {
+                let mut tables = lock(control);
+                work(&mut tables);
+                unlock_fair(tables);
+            };
+            sessions.within(number, work).ok_or_else(superseded)
         })?;
         Ok(v1::FibAck { sequence: batch.sequence, errors })
     }

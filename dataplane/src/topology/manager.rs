@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dataplane_api::v1;
 use forwarding::{Attachment as Role, BridgeConfig, Control, Mac, PortConfig, PortId, Vni, VniConfig, VrfId};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
@@ -74,9 +75,19 @@ impl Names {
 /// The tables, as whoever changes or reads them shares them: one writer at a time.
 pub type SharedControl = Arc<Mutex<Control>>;
 
+/// Makes them ready to be shared.
+pub fn share(control: Control) -> SharedControl {
+    Arc::new(Mutex::new(control))
+}
+
 /// Locks the tables. A panic elsewhere has not left them half changed: every change is one call.
 pub fn lock(control: &SharedControl) -> MutexGuard<'_, Control> {
-    control.lock().unwrap_or_else(PoisonError::into_inner)
+    control.lock()
+}
+
+/// Lets the tables go to whoever waits for them: for one who will soon lock them again, and again.
+pub fn unlock_fair(control: MutexGuard<'_, Control>) {
+    MutexGuard::unlock_fair(control);
 }
 
 /// The outside's handle.
