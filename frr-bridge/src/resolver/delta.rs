@@ -5,6 +5,8 @@ use dataplane_api::v1;
 use foldhash::HashSet;
 use ipnet::IpNet;
 
+use super::groups::Groups;
+use super::routes::{At, Routes};
 use super::view::{Egress, View};
 use super::{Dirty, Key, RemoteMac, Resolver};
 use crate::netlink::{Hop, Mac, NextHopContent};
@@ -199,7 +201,10 @@ impl Resolver {
             self.refresh_view(&mut dirty);
         }
         let mut delta = Delta::default();
+        let mut routes = std::mem::take(&mut self.routes);
         if !self.in_session {
+            routes.take_dirty().into_iter().for_each(|at| routes.settle(at, |_| ()));
+            self.routes = routes;
             self.groups.collect();
             return delta;
         }
@@ -214,24 +219,21 @@ impl Resolver {
         });
         let mut groups = std::mem::take(&mut self.groups);
         let moved = groups.refresh(affected.as_deref(), |key| self.resolve(key), &mut delta.groups);
-        if !moved.is_empty() && !dirty.everything {
-            let of_moved = self.routes.iter().filter(|(_, route)| moved.contains(&route.key));
-            dirty.routes.extend(of_moved.map(|(at, _)| *at));
-            let own =
-                self.view.own.iter().filter(|(_, key)| groups.id(key).is_some_and(|id| moved.contains(&id)));
-            dirty.routes.extend(own.map(|(at, _)| *at));
-        }
-        self.groups = groups;
-
         if dirty.everything {
-            self.flush_everything(&mut delta);
+            self.flush_everything(&mut groups, &mut routes, &mut delta);
         } else {
-            for at in std::mem::take(&mut dirty.routes) {
-                if let Some(&vrf) = self.view.tables.get(&at.0) {
-                    self.flush_route(vrf, at, &mut delta);
-                }
+            if !moved.is_empty() {
+                let of_moved: Vec<_> =
+                    routes.iter().filter(|(_, (key, _))| moved.contains(key)).map(|(at, _)| *at).collect();
+                let own = self.view.own.iter();
+                let own = own.filter(|(_, key)| groups.id(key).is_some_and(|id| moved.contains(&id)));
+                of_moved.into_iter().chain(own.map(|(at, _)| *at)).for_each(|at| routes.mark(at));
+            }
+            for at in routes.take_dirty() {
+                self.flush_route(at, &mut groups, &mut routes, &mut delta);
             }
         }
+        (self.groups, self.routes) = (groups, routes);
         delta.deleted_groups = self.groups.collect();
         // A group that came and went within one flush was never used; the dataplane need not hear of it.
         let deleted: HashSet<GroupId> = delta.deleted_groups.iter().copied().collect();
@@ -264,8 +266,9 @@ impl Resolver {
             self.lose_domains(&view);
             dirty.all_macs = true;
         }
-        let changed = |at: &(u32, IpNet)| view.own.get(at) != self.view.own.get(at);
-        dirty.routes.extend(view.own.keys().chain(self.view.own.keys()).filter(|at| changed(at)));
+        let changed = |at: &&At| view.own.get(*at) != self.view.own.get(*at);
+        let own = view.own.keys().chain(self.view.own.keys());
+        own.filter(changed).for_each(|at| self.routes.mark(*at));
         self.view = view;
     }
 
@@ -299,49 +302,49 @@ impl Resolver {
         }
     }
 
-    fn flush_everything(&mut self, delta: &mut Delta) {
-        let tables = self.view.tables.clone();
-        let wanted: Vec<_> = self
-            .routes
-            .keys()
-            .chain(self.view.own.keys())
-            .filter_map(|at| tables.get(&at.0).map(|&vrf| (vrf, *at)))
-            .collect();
-        let known: HashSet<(VrfId, IpNet)> = wanted.iter().map(|(vrf, at)| (*vrf, at.1)).collect();
-        let gone: Vec<_> = self.sent_routes.keys().filter(|key| !known.contains(key)).copied().collect();
-        for key in gone {
-            if let Some(group) = self.sent_routes.remove(&key) {
-                self.groups.route_removed(group);
-                delta.routes.push((key.0, key.1, None));
-            }
+    fn flush_everything(&self, groups: &mut Groups, routes: &mut Routes, delta: &mut Delta) {
+        routes.take_dirty();
+        let mut all = routes.everything();
+        // What a table was to another VRF goes first: the VRF may be another table's now.
+        for &at in &all {
+            let vrf = self.view.tables.get(&at.0);
+            routes.settle(at, |route| {
+                if let Some((old, group)) = route.sent.take_if(|(old, _)| vrf != Some(old)) {
+                    groups.route_removed(group);
+                    delta.routes.push((old, at.1, None));
+                }
+            });
         }
-        for (vrf, at) in wanted {
-            self.flush_route(vrf, at, delta);
-        }
+        all.extend(self.view.own.keys());
+        all.into_iter().for_each(|at| self.flush_route(at, groups, routes, delta));
     }
 
-    fn flush_route(&mut self, vrf: VrfId, at: (u32, IpNet), delta: &mut Delta) {
-        let mut groups = std::mem::take(&mut self.groups);
-        let key = match self.view.own.get(&at) {
-            Some(own) => Some(groups.intern(own.clone())),
-            None => self.routes.get(&at).map(|route| route.key),
-        };
-        let group = key.and_then(|key| groups.group_of(key, |key| self.resolve(key), &mut delta.groups));
-        let sent_at = (vrf, at.1);
-        let old = match group {
-            Some(group) => self.sent_routes.insert(sent_at, group),
-            None => self.sent_routes.remove(&sent_at),
-        };
-        if old != group {
-            delta.routes.push((vrf, at.1, group));
-            if let Some(group) = group {
+    fn flush_route(&self, at: At, groups: &mut Groups, routes: &mut Routes, delta: &mut Delta) {
+        let vrf = self.view.tables.get(&at.0).copied();
+        let own = self.view.own.get(&at);
+        routes.settle(at, |route| {
+            let key = match own {
+                Some(own) => Some(groups.intern(own.clone())),
+                None => route.stated.map(|(key, _)| key),
+            };
+            let new = vrf.zip(key).and_then(|(vrf, key)| {
+                let group = groups.group_of(key, |key| self.resolve(key), &mut delta.groups)?;
+                Some((vrf, group))
+            });
+            let old = std::mem::replace(&mut route.sent, new);
+            if old == new {
+                return;
+            }
+            if let Some((vrf, _)) = new.or(old) {
+                delta.routes.push((vrf, at.1, new.map(|(_, group)| group)));
+            }
+            if let Some((_, group)) = new {
                 groups.route_added(group);
             }
-            if let Some(old) = old {
-                groups.route_removed(old);
+            if let Some((_, group)) = old {
+                groups.route_removed(group);
             }
-        }
-        self.groups = groups;
+        });
     }
 
     /// The paths of a key, never empty.

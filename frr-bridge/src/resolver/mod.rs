@@ -21,6 +21,7 @@ mod groups;
 mod kernel;
 mod local;
 mod macs;
+mod routes;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -37,10 +38,11 @@ pub use kernel::{RemoteMac, Snapshot};
 use crate::netlink::{
     Hop, Hops, Kind, LinkNeighbor, Mac, MacEntry, Message, NextHopContent, Route, RouteKind,
 };
-use crate::topology::{PortId, Topology, VrfId};
-use groups::{Groups, KeyId};
+use crate::topology::{PortId, Topology};
+use groups::Groups;
 use kernel::Kernel;
 use local::Local;
+use routes::Routes;
 use view::View;
 
 /// `RTPROT_KERNEL`: what zebra calls its connected and local routes.
@@ -64,12 +66,6 @@ enum Key {
     Local,
 }
 
-#[derive(Debug)]
-struct FpmRoute {
-    key: KeyId,
-    epoch: Epoch,
-}
-
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Resolver {
@@ -80,11 +76,10 @@ pub struct Resolver {
     /// Which groups an object is a member of.
     members: HashMap<(Epoch, u32), HashSet<u32>>,
     macs: BTreeMap<(u32, Mac), (IpAddr, Epoch)>,
-    routes: HashMap<(u32, IpNet), FpmRoute>,
+    routes: Routes,
 
     view: View,
     groups: Groups,
-    sent_routes: HashMap<(VrfId, IpNet), GroupId>,
     sent_neighbors: HashMap<(PortId, IpAddr), Mac>,
     sent_macs: HashMap<(u32, Mac), RemoteMac>,
     sent_floods: HashMap<u32, Vec<IpAddr>>,
@@ -108,7 +103,6 @@ struct Dirty {
     all_neighbors: bool,
     all_macs: bool,
     objects: HashSet<(Epoch, u32)>,
-    routes: HashSet<(u32, IpNet)>,
     neighbors: HashSet<(u32, IpAddr)>,
     /// By bridge or VXLAN device: what the kernel has said something of.
     macs: HashSet<(u32, Mac)>,
@@ -236,8 +230,7 @@ impl Resolver {
     /// How many of `routes`, which the kernel has, zebra has not stated since it connected, and one of them.
     #[must_use]
     pub fn uncovered<'a>(&self, routes: &'a [(u32, IpNet)]) -> Option<(usize, &'a (u32, IpNet))> {
-        let missing =
-            |key: &&(u32, IpNet)| self.routes.get(key).is_none_or(|route| route.epoch != self.epoch);
+        let missing = |key: &&(u32, IpNet)| self.routes.get(key).is_none_or(|(_, epoch)| epoch != self.epoch);
         let example = routes.iter().find(missing)?;
         Some((routes.iter().filter(missing).count(), example))
     }
@@ -245,14 +238,14 @@ impl Resolver {
     /// Routes that zebra stated before it connected last, and not since.
     #[must_use]
     pub fn stale_count(&self) -> usize {
-        self.routes.values().filter(|route| route.epoch != self.epoch).count()
+        self.routes.iter().filter(|(_, (_, epoch))| *epoch != self.epoch).count()
     }
 
     /// Forgets what zebra has not stated since it connected. Returns how many routes that were.
     pub fn sweep(&mut self) -> usize {
         let epoch = self.epoch;
         let stale: Vec<_> =
-            self.routes.iter().filter(|(_, route)| route.epoch != epoch).map(|(key, _)| *key).collect();
+            self.routes.iter().filter(|(_, (_, of))| *of != epoch).map(|(at, _)| *at).collect();
         for &key in &stale {
             self.drop_route(key);
         }
@@ -271,7 +264,7 @@ impl Resolver {
     pub fn session(&mut self, open: bool) {
         self.in_session = open;
         self.groups.forget_session();
-        self.sent_routes = HashMap::default();
+        self.routes.forget_session();
         self.sent_neighbors = HashMap::default();
         self.sent_macs = HashMap::default();
         self.sent_floods = HashMap::default();
@@ -285,7 +278,7 @@ impl Resolver {
     /// Routes of zebra's.
     #[must_use]
     pub fn route_count(&self) -> usize {
-        self.routes.len()
+        self.routes.stated()
     }
 
     /// Whether the kernel shows router MACs that a control plane made. Neighbours of a bridge that a control plane made are
@@ -315,7 +308,7 @@ impl Resolver {
     /// Routes that wait for a flush.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.dirty.routes.len()
+        self.routes.pending()
     }
 
     /// The tables of the VRFs that exist.
@@ -359,20 +352,14 @@ impl Resolver {
             (_, Hops::Inline(hops)) => Key::Inline(hops),
         };
         let key = self.groups.take(key);
-        let old = self.routes.insert(at, FpmRoute { key, epoch: self.epoch });
-        if let Some(old) = old {
-            self.groups.release(old.key);
-            if old.key == key {
-                return;
-            }
+        if let Some(old) = self.routes.state(at, key, self.epoch) {
+            self.groups.release(old);
         }
-        self.dirty.routes.insert(at);
     }
 
     fn drop_route(&mut self, at: (u32, IpNet)) {
-        if let Some(old) = self.routes.remove(&at) {
-            self.groups.release(old.key);
-            self.dirty.routes.insert(at);
+        if let Some(old) = self.routes.forget(at) {
+            self.groups.release(old);
         }
     }
 

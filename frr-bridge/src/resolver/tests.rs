@@ -12,6 +12,7 @@ use crate::learned::Learned;
 use crate::netlink::{
     Address, FdbEntry, FloodEntry, Kind, Link, LinkNeighbor, NextHop, OWN_PROTOCOL, TABLE_MAIN, Vxlan, Write,
 };
+use crate::topology::VrfId;
 use crate::topology::{L2Vni, L3Vni, Port};
 use oracle::World;
 
