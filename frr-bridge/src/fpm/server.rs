@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
@@ -11,6 +12,10 @@ use crate::netlink::Message;
 
 /// Bytes read at once: some thousand routes.
 const READ_BYTES: usize = 1 << 19;
+
+/// Between two reads that zebra has not filled: it writes a route or a few at a time, and to wake up for each of them would
+/// take the CPU that it could make the next ones with.
+const PACE: Duration = Duration::from_millis(1);
 
 /// What happens on the FPM channel.
 #[derive(Debug)]
@@ -54,7 +59,7 @@ async fn serve_all(listener: &TcpListener, events: &mpsc::Sender<Event>) {
                 Ok(connection) => connection,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept an FPM connection");
-                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
                     continue;
                 }
             },
@@ -81,17 +86,17 @@ async fn read(mut stream: TcpStream, events: &mpsc::Sender<Event>) {
     let mut decoder = Decoder::default();
     loop {
         buffer.reserve(READ_BYTES);
-        match stream.read_buf(&mut buffer).await {
+        let count = match stream.read_buf(&mut buffer).await {
             Ok(0) => {
                 tracing::info!(malformed = decoder.malformed(), "zebra disconnected");
                 return;
             }
-            Ok(_) => {}
+            Ok(count) => count,
             Err(error) => {
                 tracing::warn!(%error, "the FPM connection broke");
                 return;
             }
-        }
+        };
         let mut messages = Vec::new();
         let outcome = decoder.decode(&mut buffer, &mut messages);
         if !messages.is_empty() && events.send(Event::Messages(messages)).await.is_err() {
@@ -100,6 +105,9 @@ async fn read(mut stream: TcpStream, events: &mpsc::Sender<Event>) {
         if let Err(error) = outcome {
             tracing::error!(%error, "closed the FPM connection");
             return;
+        }
+        if count < READ_BYTES {
+            tokio::time::sleep(PACE).await;
         }
     }
 }
