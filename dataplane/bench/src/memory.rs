@@ -90,11 +90,12 @@ pub(crate) fn run(scenario: Scenario, rounds: u32) -> anyhow::Result<f64> {
     let mut best = f64::INFINITY;
     for _ in 0..rounds {
         let start = Instant::now();
-        let bursts = ports
-            .inputs
-            .iter()
-            .zip(&inputs)
-            .flat_map(|(&input, frames)| frames.chunks_exact(BURST).map(move |burst| (input, burst)));
+        // By turns, as a worker serves its queues.
+        let of = |input: &Vec<Vec<u8>>| input.len() / BURST;
+        let bursts = (0..inputs.iter().map(of).max().unwrap_or(0)).flat_map(|burst| {
+            let frames = inputs.iter().map(move |frames| frames.chunks_exact(BURST).nth(burst));
+            ports.inputs.iter().zip(frames).filter_map(|(&input, burst)| Some((input, burst?)))
+        });
         for (input, burst) in bursts {
             for (slot, frame) in slots.iter_mut().zip(burst) {
                 slot.fill(frame);

@@ -56,24 +56,15 @@ impl Run {
             }
         }
         let folder = tempfile::tempdir().context("cannot make a folder for captures")?;
-        let (mut all, mut floors) = (Vec::<Figures>::new(), BTreeMap::new());
+        let mut all = Vec::<Figures>::new();
         for scenario in ALL.iter().filter(|scenario| is_wanted(scenario.name)) {
             eprintln!("pe-bench: {}", scenario.name);
             let captures = write_captures(folder.path(), *scenario)?;
-            let parts = scenario.parts();
-            let floor = if parts.is_empty() {
-                let floor = floor::measure(&captures, 1, &memory, BURST, self.time)?;
-                if all.is_empty() {
-                    all.push(self.floor(floor)?);
-                }
-                floors.insert(scenario.name, floor.cycles);
-                floor.cycles
-            } else if let Some(floor) = weighted(&parts, &floors) {
-                floor
-            } else {
-                eprintln!("pe-bench: {} needs all its parts in the same run; left out", scenario.name);
-                continue;
-            };
+            let floor = floor::measure(&captures, 1, &memory, BURST, self.time)?;
+            if all.is_empty() {
+                all.push(self.floor(floor)?);
+            }
+            let floor = floor.cycles;
             // The first of them: the machine's.
             let machine = all.first().map_or(floor, |figures| figures.cycles_total);
             let checked: Checked = in_child(&["check", scenario.name], &[])?;
