@@ -16,7 +16,7 @@ const TX_BURST: usize = 64;
 
 /// The shortest train of packets that is given to the kernel to cut, bytes: of an interface that takes no frame of this
 /// length from it, it cuts them all before the interface has them.
-pub const LEAST_TRAIN: usize = 1024;
+pub const LEAST_TRAIN: u32 = 1024;
 /// The longest train of packets, bytes.
 const TRAIN: usize = 1 << 16;
 
@@ -91,7 +91,7 @@ impl PortSlot {
         let mut done = 0;
         sender.train.resize(TRAIN, 0);
         while let Some(train) = segments.train(done, sender.train) {
-            if train.length < LEAST_TRAIN {
+            if train.length < LEAST_TRAIN as usize {
                 break;
             }
             if done == 0 {
