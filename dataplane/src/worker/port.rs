@@ -154,7 +154,8 @@ impl PortSlot {
 fn write(tap: &Tap, frames: &[Mbuf], coalescer: &mut Coalescer) -> (usize, u64) {
     // A burst's length.
     let count = u16::try_from(frames.len()).unwrap_or(u16::MAX);
-    coalescer.sort(count, |number| frames.get(number).filter(|frame| frame.note().is_none()).map(Mbuf::data));
+    let is_whole = |number: usize| frames.get(number).is_some_and(|frame| frame.note().is_none());
+    coalescer.sort(count, |number| frames.get(number).map(Mbuf::data), is_whole);
     let (mut sent, mut bytes) = (0, 0);
     for run in coalescer.runs() {
         let written = if run.count() == 1 {
