@@ -178,7 +178,8 @@ impl Bridged<'_> {
     }
 }
 
-/// By a tunnel of which nothing is remembered: mostly why a frame does not leave by it.
+/// By a tunnel of which nothing is remembered, or a frame that is longer than what fits: a [large one](crate::Offload), or
+/// one that does not leave by it.
 #[cold]
 fn enter_new_tunnel<P: Packet>(
     tables: &Tables,
