@@ -37,6 +37,7 @@ async fn tcp_goes_in_large_frames() {
         for target in [HOSTS[to].1, HOSTS[to].2] {
             assert!(rig.pings(HOSTS[from].0, target, ""));
             let (one, under) = (rig.port("pe-e-1").await, rig.port("under").await);
+            let two = rig.port("pe-e-2").await;
             let at_one = rig.received("one", "eth0");
             let at_two = rig.received("two", "eth0");
             let at_vtep = rig.received("vtep", "eth0");
@@ -50,7 +51,12 @@ async fn tcp_goes_in_large_frames() {
             }
             match (from, to) {
                 // They go to the other as they are.
-                (0, 1) => assert!(average(at_two, rig.received("two", "eth0")) > 2 * FRAME, "{of}"),
+                (0, 1) => {
+                    assert!(average(at_two, rig.received("two", "eth0")) > 2 * FRAME, "{of}");
+                    // And count as what they stand for.
+                    let now = rig.port_when("pe-e-2", |port| port.tx_bytes - two.tx_bytes > bytes).await;
+                    assert!(average(sent(&two), sent(&now)) <= FRAME, "{of}: {two:?} {now:?}");
+                }
                 // And on the wire as what they stand for, in a tunnel.
                 (0, 2) => {
                     let now = rig.port_when("under", |port| port.tx_bytes - under.tx_bytes > bytes).await;
@@ -62,6 +68,29 @@ async fn tcp_goes_in_large_frames() {
                 _ => assert!(average(at_one, rig.received("one", "eth0")) > FRAME, "{of}"),
             }
         }
+    }
+}
+
+/// A kernel does not understand a large frame in a tunnel: it gets what that stands for, a TAP or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn tunnels_end_behind_a_tap_too() {
+    if !is_root() {
+        return;
+    }
+    let domain = Domain::start_over_tap().await;
+    let rig = &domain.rig;
+    let bytes = u64::try_from(LENGTH).unwrap();
+    for target in [HOSTS[2].1, HOSTS[2].2] {
+        assert!(rig.pings("one", target, ""));
+        let (one, under) = (rig.port("pe-e-1").await, rig.port("under").await);
+        let at_vtep = rig.received("vtep", "eth0");
+        rig.transfer("one", "far", target, LENGTH);
+        let now = rig.port_when("pe-e-1", |port| port.rx_bytes - one.rx_bytes > bytes).await;
+        assert!(average(received(&one), received(&now)) > 2 * FRAME, "{target}: {one:?} {now:?}");
+        assert!(average(at_vtep, rig.received("vtep", "eth0")) <= FRAME + 50, "{target}");
+        let now = rig.port_when("under", |port| port.tx_bytes - under.tx_bytes > bytes).await;
+        assert!(average(sent(&under), sent(&now)) <= FRAME + 50, "{target}: {under:?} {now:?}");
+        assert_eq!(now.drops, under.drops, "{target}");
     }
 }
 
