@@ -4,7 +4,7 @@
 use dataplane_api::v1;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::{Domain, HOSTS};
+use super::{Domain, HOSTS, OWN_VTEP};
 use crate::rig::is_root;
 
 /// A transfer's length, bytes.
@@ -130,4 +130,41 @@ async fn datagrams_arrive_one_by_one() {
     assert!(domain.counters().await.flooded > before.flooded);
     let port = rig.port("pe-e-1").await;
     assert!(port.drops.iter().all(|reason| reason.packets == 0), "{port:?}");
+}
+
+/// What cannot be cut or taken in is dropped by a name, and the port goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_cannot_be_taken_are_named() {
+    if !is_root() {
+        return;
+    }
+    let domain = Domain::start_over_tap().await;
+    let rig = &domain.rig;
+    assert!(rig.pings("one", HOSTS[1].1, ""));
+    let dropped = |port: &v1::PortCounters, name: &str| {
+        port.drops.iter().find(|reason| reason.reason == name).map_or(0, |reason| reason.packets)
+    };
+    let datagrams = |from: &str, length: usize, to: &str, udp_port: u16| {
+        let sender = rig.udp(from, 0);
+        setsockopt(&sender, sockopt::UdpGsoSegment, &1000).unwrap();
+        assert_eq!(sender.send_to(&vec![8; length], (to, udp_port)).unwrap(), length);
+    };
+
+    // Of VXLAN to us only the first would be taken in.
+    let before = rig.port("under").await;
+    datagrams("vtep", 5300, OWN_VTEP, 4789);
+    let now = rig.port_when("under", |port| dropped(port, "bad-offload") == 1).await;
+    assert!(
+        now.rx_packets > before.rx_packets && now.rx_bytes - before.rx_bytes > 5300,
+        "{before:?} {now:?}"
+    );
+
+    // Longer than we asked for.
+    rig.run("one", "ip link set eth0 gso_max_size 65536");
+    let before = rig.port("pe-e-1").await;
+    datagrams("one", 65_400, HOSTS[1].1, 5000);
+    let now = rig.port_when("pe-e-1", |port| dropped(port, "giant") == 1).await;
+    assert!(now.rx_packets > before.rx_packets, "{before:?} {now:?}");
+    assert_eq!(dropped(&now, "bad-offload"), 0);
+    assert!(rig.pings("one", HOSTS[1].1, "") && rig.pings("one", HOSTS[2].1, ""));
 }
