@@ -22,7 +22,9 @@ AT(next, 64);
 AT(tx_offload, 72);
 _Static_assert(sizeof(struct rte_mbuf) == 128, "rte_mbuf grew: adapt src/mbuf.rs");
 _Static_assert(RTE_MBUF_F_RX_RSS_HASH == 1ULL << 1, "RTE_MBUF_F_RX_RSS_HASH changed: adapt src/mbuf.rs");
-_Static_assert(RTE_MBUF_F_RX_LRO == 1ULL << 16, "RTE_MBUF_F_RX_LRO changed: adapt src/mbuf.rs");
+#define NOTE_BIT 40
+_Static_assert(1ULL << NOTE_BIT >= RTE_MBUF_F_FIRST_FREE && 1ULL << NOTE_BIT <= RTE_MBUF_F_LAST_FREE,
+	"DPDK gives out other flags: adapt src/mbuf.rs");
 _Static_assert(RTE_PKTMBUF_HEADROOM == 128, "RTE_PKTMBUF_HEADROOM changed: adapt src/mbuf.rs");
 
 int shim_errno(void)
@@ -33,6 +35,13 @@ int shim_errno(void)
 unsigned shim_lcore_id(void)
 {
 	return rte_lcore_id();
+}
+
+/* Makes `Mbuf::NOTE` ours, so that no driver or library gets it. */
+int shim_reserve_note(void)
+{
+	static const struct rte_mbuf_dynflag note = { .name = "pe_dynflag_note" };
+	return rte_mbuf_dynflag_register_bitnum(&note, NOTE_BIT);
 }
 
 uint64_t shim_rdtsc(void)

@@ -32,6 +32,7 @@ unsafe extern "C" {
     pub safe fn shim_errno() -> i32;
     pub safe fn shim_lcore_id() -> u32;
     pub safe fn shim_rdtsc() -> u64;
+    pub fn shim_reserve_note() -> i32;
     pub fn shim_eth_rx_burst(port: u16, queue: u16, packets: *mut *mut rte_mbuf, count: u16) -> u16;
     pub fn shim_eth_tx_burst(port: u16, queue: u16, packets: *mut *mut rte_mbuf, count: u16) -> u16;
     pub fn shim_pktmbuf_alloc_bulk(pool: *mut rte_mempool, packets: *mut *mut rte_mbuf, count: u32) -> i32;

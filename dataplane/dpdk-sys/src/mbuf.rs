@@ -31,8 +31,8 @@ pub struct Mbuf {
 impl Mbuf {
     /// `RTE_MBUF_F_RX_RSS_HASH`: the NIC has set `rss_hash`.
     pub const RX_RSS_HASH: u64 = 1 << 1;
-    /// `RTE_MBUF_F_RX_LRO`: a driver that was asked to has put packets together.
-    pub const RX_LRO: u64 = 1 << 16;
+    /// The flag that [`shim_reserve_note`](crate::shim_reserve_note) reserves: the last of those that DPDK gives out.
+    pub const NOTE: u64 = 1 << 40;
     /// `RTE_PKTMBUF_HEADROOM`: bytes in front of the data of a fresh mbuf.
     pub const HEADROOM: u16 = 128;
 }

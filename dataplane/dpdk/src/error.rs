@@ -23,6 +23,12 @@ pub enum Error {
         /// Why, as far as EAL tells.
         errno: Errno,
     },
+    /// A driver or library has the flag of packets that says that there is a [note](crate::Mbuf::note).
+    #[error("cannot reserve a flag of packets: {errno}")]
+    NoteFlag {
+        /// Why.
+        errno: Errno,
+    },
     /// The calling thread could not become an EAL thread. At most 128 can at a time.
     #[error("cannot register the calling thread with EAL: {errno}")]
     RegisterThread {

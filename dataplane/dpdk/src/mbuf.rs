@@ -94,20 +94,20 @@ impl Mbuf {
     #[inline]
     pub fn note(&self) -> Option<u64> {
         let raw = self.raw();
-        (raw.ol_flags & sys::Mbuf::RX_LRO != 0).then_some(raw.tx_offload)
+        (raw.ol_flags & sys::Mbuf::NOTE != 0).then_some(raw.tx_offload)
     }
 
     /// Puts a word on the packet, or takes it off, as must be before the packet is sent by a queue. It stays through all
     /// changes of the frame, but [duplicates](Self::duplicate) do not have it.
     #[inline]
     pub fn set_note(&mut self, note: Option<u64>) {
-        // The flag says that a driver put packets together, which none does unasked, and nobody here asks. The word is read
-        // by drivers when a flag for sending is set, which none is.
+        // The flag was reserved when EAL started, so that nobody else sets it. The word lies where drivers read what to do
+        // when they send, if a flag says so, and where some write what they received, which means nothing without the flag.
         let raw = self.raw_mut();
         if note.is_some() {
-            raw.ol_flags |= sys::Mbuf::RX_LRO;
+            raw.ol_flags |= sys::Mbuf::NOTE;
         } else {
-            raw.ol_flags &= !sys::Mbuf::RX_LRO;
+            raw.ol_flags &= !sys::Mbuf::NOTE;
         }
         raw.tx_offload = note.unwrap_or(0);
     }
@@ -280,4 +280,31 @@ fn prefetch(address: *const u8) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::{ManuallyDrop, MaybeUninit};
+
+    use super::*;
+
+    /// What drivers say of a packet, such as vhost's library of a guest's large frame, is no note.
+    #[test]
+    fn a_note_is_nobody_elses() {
+        // SAFETY: numbers, bytes and pointers, for which zero is a value.
+        let mut raw: sys::Mbuf = unsafe { MaybeUninit::zeroed().assume_init() };
+        // All but those that DPDK gives out, from RTE_MBUF_F_FIRST_FREE to RTE_MBUF_F_LAST_FREE.
+        let fixed = !((1_u64 << 41) - (1 << 23));
+        raw.ol_flags = fixed;
+        raw.tx_offload = 1448 << 24;
+        // Of no pool, so that it must not be freed.
+        let mut packet = ManuallyDrop::new(Mbuf(NonNull::from(&mut raw)));
+        assert_eq!(packet.note(), None);
+        packet.set_note(Some(0));
+        assert_eq!(packet.note(), Some(0));
+        packet.set_note(Some(u64::MAX));
+        assert_eq!(packet.note(), Some(u64::MAX));
+        packet.set_note(None);
+        assert_eq!((packet.note(), packet.raw().ol_flags), (None, fixed));
+    }
 }

@@ -54,6 +54,13 @@ pub(crate) const fn fold_wide(sum: u64) -> u16 {
     fold(sum)
 }
 
+/// The sum of the pseudo header of TCP or UDP (RFC 9293 section 3.1, RFC 8200 section 8.1): both addresses, the protocol and
+/// the length of header and payload.
+#[inline]
+pub(crate) fn pseudo(addresses: &[u8], protocol: u8, length: usize) -> u64 {
+    u64::from(sum_wide(addresses)) + u64::from(protocol) + length as u64
+}
+
 /// The checksum that TCP or UDP has with this sum. Never zero: to UDP that means there is none (RFC 768), and elsewhere
 /// both zeros of one's complement are right.
 #[inline(always)]

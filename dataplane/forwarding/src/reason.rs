@@ -146,6 +146,11 @@ reasons! {
     NoBridge, "no-bridge", DROP;
     /// No buffer for a copy.
     NoBuffer, "no-buffer", DROP;
+    /// Longer than any buffer.
+    Giant, "giant", DROP;
+    /// A host left a checksum or segmentation to us that does not fit its headers or was not offered, or many datagrams of a
+    /// tunnel that ends here in one frame.
+    BadOffload, "bad-offload", DROP;
     /// The port's transmit queue took no more.
     TxFull, "tx-full", DROP;
     /// The port is unknown or being removed.

@@ -1,22 +1,24 @@
 //! Adopting interfaces: into the namespace where the kernel keeps its hands off them, and back.
 //!
-//! The addresses an interface had are remembered on the interface itself, in its alias (`openpe:192.0.2.1/24,...`). So
-//! they survive the death of any process, and go back with it when its port is removed.
+//! The addresses an interface had are remembered on the interface itself, in its alias (`openpe:192.0.2.1/24,...`), and so is
+//! how long frames the kernel gave it to cut, if that was [changed](Adopter::limit_large) (`...,gso=65536/65536`). So they
+//! survive the death of any process, and go back with it when its port is removed.
 
 use ipnet::IpNet;
 use tracing::{info, warn};
 
 use crate::error::Error;
 use crate::host::{Link, LinkSettings, Links, Netns};
-use crate::worker::LEAST_TRAIN;
 
 /// Marks an alias as ours.
 const MARK: &str = "openpe:";
 /// The kernel's limit on an alias (`IFALIASZ` less the final zero).
 const MAX_ALIAS: usize = 255;
 
-/// The longest frame that the kernel gives a device to cut, unless it asked for less (its `GSO_LEGACY_MAX_SIZE`), bytes.
-const GSO_MAX_SIZE: u32 = 65_536;
+/// In front of the longest frames in an alias.
+const GSO_MARK: &str = "gso=";
+/// Setting a link's limit of IPv6 to no more than this sets the one of IPv4 too (the kernel's name), bytes.
+const GSO_LEGACY_MAX_SIZE: u32 = 65_536;
 
 /// An interface that is in the engine's namespace now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,30 +50,46 @@ impl Adopter {
     /// When there is no such interface, its addresses do not fit into its alias, or the kernel refuses.
     pub fn adopt(&self, interface: &str, mtu: Option<u32>, mac: Option<[u8; 6]>) -> Result<Adopted, Error> {
         if let Some(link) = self.host.find(interface)? {
-            let mut addresses = self.host.addresses(&link)?;
+            let mut memory = Memory { addresses: self.host.addresses(&link)?, gso: None };
             // An alias of ours in the host is left of a move that was interrupted.
-            for address in remembered(&link.alias).unwrap_or_default() {
-                if !addresses.contains(&address) {
-                    addresses.push(address);
+            let earlier = Memory::read(&link.alias).unwrap_or_default();
+            memory.gso = earlier.gso;
+            for address in earlier.addresses {
+                if !memory.addresses.contains(&address) {
+                    memory.addresses.push(address);
                 }
             }
-            let alias = alias_of(&addresses);
-            if alias.len() > MAX_ALIAS {
-                return Err(Error::TooManyAddresses {
-                    interface: interface.to_owned(),
-                    count: addresses.len(),
-                });
-            }
+            let alias = memory.alias(interface)?;
             self.host.configure(&link, &LinkSettings { alias: Some(&alias), ..LinkSettings::default() })?;
             self.host.move_to(&link, &self.ports_netns)?;
-            info!(interface, ?addresses, "interface moved out of the host's namespace");
+            info!(interface, addresses = ?memory.addresses, "interface moved out of the host's namespace");
         }
         let missing = || Error::NoInterface { interface: interface.to_owned() };
         let link = self.ports.find(interface)?.ok_or_else(missing)?;
         self.ports.configure(&link, &LinkSettings { mtu, mac, up: true, ..LinkSettings::default() })?;
         let link = self.ports.find(interface)?.ok_or_else(missing)?;
-        let addresses = remembered(&link.alias).unwrap_or_default();
+        let addresses = Memory::read(&link.alias).unwrap_or_default().addresses;
         Ok(Adopted { link, addresses })
+    }
+
+    /// Has the kernel cut all frames of `size` bytes and more in front of an adopted interface, and remembers what was.
+    ///
+    /// # Errors
+    /// When it is not there, its alias has no room for that, or the kernel refuses.
+    pub fn limit_large(&self, interface: &str, size: u32) -> Result<(), Error> {
+        let missing = || Error::NoInterface { interface: interface.to_owned() };
+        let link = self.ports.find(interface)?.ok_or_else(missing)?;
+        if link.gso_max_size <= size && link.gso_ipv4_max_size <= size {
+            return Ok(());
+        }
+        let mut memory = Memory::read(&link.alias).unwrap_or_default();
+        // What it has may be left of another process.
+        memory.gso = memory.gso.or(Some((link.gso_max_size, link.gso_ipv4_max_size)));
+        let alias = memory.alias(interface)?;
+        self.ports.configure(
+            &link,
+            &LinkSettings { alias: Some(&alias), gso_max_size: Some(size), ..LinkSettings::default() },
+        )
     }
 
     /// Gives `interface` back to the host with the addresses it had.
@@ -81,17 +99,15 @@ impl Adopter {
     /// no error.
     pub fn release(&self, interface: &str) -> Result<(), Error> {
         let Some(link) = self.ports.find(interface)? else { return Ok(()) };
-        let addresses = remembered(&link.alias).unwrap_or_default();
+        let Memory { addresses, gso } = Memory::read(&link.alias).unwrap_or_default();
         self.ports.move_to(&link, &self.host_netns)?;
         let link = self
             .host
             .find(interface)?
             .ok_or_else(|| Error::NoInterface { interface: interface.to_owned() })?;
         self.host.configure(&link, &LinkSettings { up: true, ..LinkSettings::default() })?;
-        // As it is with nearly all devices. One that takes less refuses.
-        let usual = LinkSettings { gso_max_size: Some(GSO_MAX_SIZE), ..LinkSettings::default() };
-        if usize::try_from(link.gso_max_size) == Ok(LEAST_TRAIN)
-            && let Err(error) = self.host.configure(&link, &usual)
+        if let Some(gso) = gso
+            && let Err(error) = self.give_back_large(&link, gso)
         {
             warn!(interface, %error, "the kernel still cuts all large frames for this interface");
         }
@@ -102,13 +118,30 @@ impl Adopter {
         Ok(())
     }
 
+    /// Lets a link have as long frames to cut as it had, of IPv6 and of IPv4.
+    fn give_back_large(&self, link: &Link, (all, ipv4): (u32, u32)) -> Result<(), Error> {
+        // First what sets both.
+        let legacy = all.min(GSO_LEGACY_MAX_SIZE);
+        self.host.configure(link, &LinkSettings { gso_max_size: Some(legacy), ..LinkSettings::default() })?;
+        if all == legacy && ipv4 == legacy {
+            return Ok(());
+        }
+        let now = Link { gso_max_size: legacy, gso_ipv4_max_size: legacy, ..link.clone() };
+        let rest = LinkSettings {
+            gso_max_size: Some(all),
+            gso_ipv4_max_size: Some(ipv4),
+            ..LinkSettings::default()
+        };
+        self.host.configure(&now, &rest)
+    }
+
     /// Gives back what an earlier process adopted and `wanted` does not name.
     ///
     /// # Errors
     /// When the kernel does not answer. An interface that cannot be given back is logged and left.
     pub fn release_strangers(&self, wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
         for link in self.ports.list()? {
-            if remembered(&link.alias).is_some()
+            if Memory::read(&link.alias).is_some()
                 && !wanted(&link.name)
                 && let Err(error) = self.release(&link.name)
             {
@@ -119,15 +152,48 @@ impl Adopter {
     }
 }
 
-fn alias_of(addresses: &[IpNet]) -> String {
-    let texts: Vec<_> = addresses.iter().map(IpNet::to_string).collect();
-    format!("{MARK}{}", texts.join(","))
+/// What an interface had in the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Memory {
+    addresses: Vec<IpNet>,
+    /// The longest frames that the kernel gave it to cut, of IPv6 and of IPv4, bytes; nothing when that was not changed.
+    gso: Option<(u32, u32)>,
 }
 
-/// The addresses in an alias of ours. What an operator garbled in it is left out.
-fn remembered(alias: &str) -> Option<Vec<IpNet>> {
-    let list = alias.strip_prefix(MARK)?;
-    Some(list.split(',').filter_map(|address| address.parse().ok()).collect())
+impl Memory {
+    /// What is in an alias of ours. What an operator garbled in it is left out.
+    fn read(alias: &str) -> Option<Self> {
+        let list = alias.strip_prefix(MARK)?;
+        let mut memory = Self::default();
+        for item in list.split(',') {
+            if let Some((all, ipv4)) = item.strip_prefix(GSO_MARK).and_then(|sizes| sizes.split_once('/')) {
+                memory.gso = all.parse().ok().zip(ipv4.parse().ok());
+            } else {
+                memory.addresses.extend(item.parse::<IpNet>());
+            }
+        }
+        Some(memory)
+    }
+
+    fn text(&self) -> String {
+        let addresses = self.addresses.iter().map(IpNet::to_string);
+        let gso = self.gso.map(|(all, ipv4)| format!("{GSO_MARK}{all}/{ipv4}"));
+        let items: Vec<_> = addresses.chain(gso).collect();
+        format!("{MARK}{}", items.join(","))
+    }
+
+    /// The alias.
+    ///
+    /// # Errors
+    /// When it is too long.
+    fn alias(&self, interface: &str) -> Result<String, Error> {
+        let text = self.text();
+        if text.len() > MAX_ALIAS {
+            let (interface, count) = (interface.to_owned(), self.addresses.len());
+            return Err(Error::TooManyAddresses { interface, count });
+        }
+        Ok(text)
+    }
 }
 
 #[cfg(test)]
@@ -135,12 +201,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_survive_in_the_alias() {
+    fn what_was_survives_in_the_alias() {
         for list in [&[][..], &["192.0.2.1/24"], &["192.0.2.1/24", "2001:db8::1/64"]] {
-            let addresses: Vec<IpNet> = list.iter().map(|text| text.parse().unwrap()).collect();
-            assert_eq!(remembered(&alias_of(&addresses)), Some(addresses));
+            for gso in [None, Some((65_536, 65_536)), Some((200_000, 1000))] {
+                let addresses = list.iter().map(|text| text.parse().unwrap()).collect();
+                let memory = Memory { addresses, gso };
+                assert_eq!(Memory::read(&memory.text()), Some(memory));
+            }
         }
-        assert_eq!(remembered("uplink to spine 1"), None);
-        assert_eq!(remembered("openpe:garbage,192.0.2.1/24"), Some(vec!["192.0.2.1/24".parse().unwrap()]));
+        assert_eq!(Memory::read("uplink to spine 1"), None);
+        let addresses = vec!["192.0.2.1/24".parse().unwrap()];
+        for garbled in
+            ["openpe:garbage,192.0.2.1/24", "openpe:192.0.2.1/24,gso=many/1", "openpe:192.0.2.1/24,gso=1"]
+        {
+            assert_eq!(
+                Memory::read(garbled),
+                Some(Memory { addresses: addresses.clone(), gso: None }),
+                "{garbled}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_alias_has_an_end() {
+        let addresses = (0..20).map(|host| format!("192.0.2.{host}/32").parse().unwrap()).collect();
+        assert!(Memory { addresses, gso: None }.alias("eth0").is_err());
     }
 }

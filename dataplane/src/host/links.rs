@@ -39,6 +39,8 @@ pub struct Link {
     pub is_bridge: bool,
     /// The longest frame that it is given to segment, bytes; 0 where the kernel does not say.
     pub gso_max_size: u32,
+    /// The same of IPv4, which has a limit of its own since Linux 6.3.
+    pub gso_ipv4_max_size: u32,
 }
 
 impl Link {
@@ -57,6 +59,7 @@ impl Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::IfAlias(alias) => link.alias = alias,
                 LinkAttribute::GsoMaxSize(size) => link.gso_max_size = size,
+                LinkAttribute::GsoIpv4MaxSize(size) => link.gso_ipv4_max_size = size,
                 LinkAttribute::Controller(controller) => link.controller = controller,
                 LinkAttribute::LinkInfo(infos) => {
                     link.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
@@ -176,6 +179,10 @@ impl Links {
             message = message.append_extra_attribute(LinkAttribute::GsoMaxSize(size));
             changed = true;
         }
+        if let Some(size) = wanted.gso_ipv4_max_size.filter(|&size| size != link.gso_ipv4_max_size) {
+            message = message.append_extra_attribute(LinkAttribute::GsoIpv4MaxSize(size));
+            changed = true;
+        }
         if wanted.up && !link.up {
             message = message.up();
             changed = true;
@@ -268,8 +275,10 @@ pub struct LinkSettings<'a> {
     pub name: Option<&'a str>,
     /// The kernel's number of the bridge it is to be in; 0 takes it out.
     pub controller: Option<u32>,
-    /// The longest frame that it is given to segment, bytes.
+    /// The longest frame that it is given to segment, bytes. Up to 65 536 it is the limit of IPv4 too.
     pub gso_max_size: Option<u32>,
+    /// The same of IPv4.
+    pub gso_ipv4_max_size: Option<u32>,
     /// Bring it up.
     pub up: bool,
 }

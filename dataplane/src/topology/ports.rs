@@ -20,7 +20,7 @@ use super::mac::{End, mac_of};
 use super::spec::{Device, MAX_MTU, Port};
 use crate::config::NetdevBackend;
 use crate::error::Error;
-use crate::host::{Adopter, Header, Link, LinkSettings, Links, Netns, Tap};
+use crate::host::{Adopter, Header, Link, LinkSettings, Links, Netns, Tap, cuts_in_front_of_devices};
 use crate::slowpath::{Shadow, SlowPath};
 use crate::worker::{Change, Cutting, LEAST_TRAIN, PortCount, WorkerHandle};
 
@@ -36,7 +36,7 @@ const FRAME_OVERHEAD: u32 = 18;
 /// Bytes of a buffer for large frames: what 16 bits count, in whole cache lines.
 const LARGE_ROOM: u16 = u16::MAX - 63;
 /// The longest frame that a host may leave to us to segment, bytes. It fits such a buffer, with room in front.
-const GSO_MAX_SIZE: u32 = 65_280;
+const TAP_GSO_MAX_SIZE: u32 = 65_280;
 /// Large buffers for each worker, which holds them for no longer than one round, and a few beside.
 const LARGE_BUFFERS: u32 = 64;
 /// How long the two sides of a memif may take to agree.
@@ -108,6 +108,8 @@ pub struct Ports {
     large: Option<Mempool>,
     buffers: u32,
     carriers: Carriers,
+    /// The kernel is asked to cut what leaves in tunnels by adopted interfaces.
+    kernel_cuts: bool,
     workers: Vec<WorkerHandle>,
     slow_path: SlowPath,
 }
@@ -151,6 +153,10 @@ impl Ports {
         let adopter =
             Adopter::new((host.clone(), namespaces.host.clone()), (ports.clone(), namespaces.ports.clone()));
         let config = MempoolConfig { buffers: buffers.next_power_of_two() - 1, ..MempoolConfig::default() };
+        let kernel_cuts = cuts_in_front_of_devices();
+        if !kernel_cuts {
+            info!("large frames that leave in tunnels are cut in the engine: Linux does it from 6.7 on");
+        }
         Ok(Self {
             eal,
             runtime: runtime.clone(),
@@ -166,6 +172,7 @@ impl Ports {
             large: None,
             buffers: config.buffers,
             carriers,
+            kernel_cuts,
             workers,
             slow_path,
         })
@@ -350,17 +357,13 @@ impl Ports {
     /// A socket by which the kernel cuts large frames for an adopted interface, one that cuts them in front of the device:
     /// who reads a veth's other end as we do would not understand whole ones.
     fn socket(&self, interface: &str) -> Result<Option<Arc<PacketSocket>>, Error> {
-        let opened = || -> Result<PacketSocket, Error> {
-            let link = self
-                .ports
-                .find(interface)?
-                .ok_or_else(|| Error::NoInterface { interface: interface.to_owned() })?;
-            let least = u32::try_from(LEAST_TRAIN).ok();
-            let settings = LinkSettings { gso_max_size: least, ..LinkSettings::default() };
-            self.ports.configure(&link, &settings)?;
-            Ok(PacketSocket::open(interface)?)
-        };
-        match self.ports_netns.run(opened)? {
+        if !self.kernel_cuts {
+            return Ok(None);
+        }
+        let opened = self.ports_netns.run(|| PacketSocket::open(interface))?.map_err(Error::from);
+        // Only once there is a socket by which such frames come.
+        let limited = |socket| self.adopter.limit_large(interface, LEAST_TRAIN).map(|()| socket);
+        match opened.and_then(limited) {
             Ok(socket) => Ok(Some(Arc::new(socket))),
             Err(error) => {
                 warn!(interface, %error, "large frames are cut one by one");
@@ -691,7 +694,7 @@ fn configure_tap(
     };
     links.configure(&link, &settings)?;
     let settings =
-        LinkSettings { gso_max_size: (!virtio_user).then_some(GSO_MAX_SIZE), ..LinkSettings::default() };
+        LinkSettings { gso_max_size: (!virtio_user).then_some(TAP_GSO_MAX_SIZE), ..LinkSettings::default() };
     if let Err(error) = links.configure(&link, &settings) {
         // Then some frames are too long for a buffer, and are sent again shorter.
         warn!(interface, %error, "the kernel may leave too long frames to us");

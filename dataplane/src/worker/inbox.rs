@@ -31,8 +31,9 @@ pub enum Sending {
     Own(TxQueue),
     /// Through the worker that has one: the device has fewer queues than there are workers.
     Through(FrameSender),
-    /// Into a TAP, which has a [`Header::Virtio`](crate::host::Header). Every worker writes by itself: the kernel takes frames on any thread, each on its own, so handing them to
-    /// one worker would only cost a queue and a wake-up. A flow stays in order, for it stays with one worker.
+    /// Into a TAP, which has a [`Header::Virtio`](crate::host::Header). Every worker writes by itself: the kernel takes
+    /// frames on any thread, each on its own, so handing them to one worker would only cost a queue and a wake-up. A flow
+    /// stays in order, for it stays with one worker.
     Tap(Arc<Tap>),
 }
 

@@ -1,7 +1,7 @@
 //! Large frames in the worker: where they may not go they are cut.
 
 use dpdk::{Mbuf, Mempool};
-use forwarding::{Offload, Segments};
+use forwarding::{Offload, PortId, Reason, Segments, Worker};
 
 /// What is left to do for a packet.
 #[inline]
@@ -15,14 +15,39 @@ pub(super) fn leave(packet: &mut Mbuf, offload: Option<Offload>) {
     packet.set_note(word);
 }
 
+/// Whether a TAP takes a packet as it is.
+#[inline]
+pub(super) fn may_go_whole(packet: &Mbuf) -> bool {
+    offload(packet).is_none_or(Offload::may_stay_large)
+}
+
+/// Packets that could not be made of a large frame, and why.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub(super) struct Lost {
+    packets: u64,
+    reason: Reason,
+}
+
+impl Lost {
+    const NONE: Self = Self { packets: 0, reason: Reason::NoBuffer };
+
+    /// Counts them as dropped at a port.
+    pub(super) fn count(self, engine: &Worker, port: PortId) {
+        if self.packets > 0 {
+            engine.count_dropped(port, self.reason, self.packets);
+        }
+    }
+}
+
 /// Does what is left to do for a packet: `each` gets the ordinary ones that it stands for, in buffers of `pool` unless it
-/// is one and complete already. The first `from` of a large one are left out. How many were lost for want of buffers.
+/// is one and complete already. The first `from` of a large one are left out.
 pub(super) fn finish(
     mut packet: Mbuf,
     pool: Option<&Mempool>,
     from: usize,
     mut each: impl FnMut(Mbuf),
-) -> u64 {
+) -> Lost {
     let offload = offload(&packet);
     packet.set_note(None);
     let Some(offload) = offload else {
@@ -30,23 +55,25 @@ pub(super) fn finish(
         let Some(copy) =
             pool.and_then(|pool| copy(pool, packet.len(), |out| out.copy_from_slice(packet.data())))
         else {
-            return 1;
+            return Lost { packets: 1, ..Lost::NONE };
         };
         each(copy);
-        return 0;
+        return Lost::NONE;
     };
     if !offload.is_large() {
         offload.complete(packet.data_mut());
         each(packet);
-        return 0;
+        return Lost::NONE;
     }
-    let Some(segments) = Segments::new(packet.data(), offload) else { return 1 };
-    let mut lost = 0;
+    let Some(segments) = Segments::new(packet.data(), offload) else {
+        return Lost { packets: 1, reason: Reason::BadOffload };
+    };
+    let mut lost = Lost::NONE;
     for index in from..segments.count() {
         let write = |out: &mut [u8]| segments.write(index, out);
         match pool.and_then(|pool| copy(pool, segments.length(index), write)) {
             Some(segment) => each(segment),
-            None => lost += 1,
+            None => lost.packets += 1,
         }
     }
     lost

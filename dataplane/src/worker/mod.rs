@@ -215,11 +215,9 @@ impl Worker {
         }
         worked |= self.take_frames();
         for number in 0..self.taps.poll(worked) {
-            if let Some((port, refused)) = self.taps.receive(number, burst) {
-                worked = true;
-                if refused > 0 {
-                    self.engine.count_dropped(port, Reason::MalformedIp, refused);
-                }
+            let Some((port, any)) = self.taps.receive(number, burst, &self.engine) else { continue };
+            worked |= any;
+            if !burst.is_empty() {
                 add(&self.count.bursts, 1);
                 add(&self.count.packets, burst.len() as u64);
                 self.forward(port, burst);
@@ -274,9 +272,8 @@ impl Worker {
                 if packet.note().is_some() {
                     // As it would have come from a host that does it all itself: policed as so many, too.
                     let pool = pool_of(&self.ports, port);
-                    let lost =
-                        large::finish(packet, pool, 0, |packet| self.slow_path.send(class, port, packet));
-                    self.engine.count_dropped(port, Reason::NoBuffer, lost);
+                    large::finish(packet, pool, 0, |packet| self.slow_path.send(class, port, packet))
+                        .count(&self.engine, port);
                 } else {
                     self.slow_path.send(class, port, packet);
                 }
@@ -297,8 +294,8 @@ impl Worker {
             return false;
         }
         let mut cut = std::mem::take(&mut self.cut);
-        let lost = large::finish(packet, pool_of(&self.ports, port), 0, |packet| cut.push(packet));
-        self.engine.count_dropped(port, Reason::NoBuffer, lost);
+        large::finish(packet, pool_of(&self.ports, port), 0, |packet| cut.push(packet))
+            .count(&self.engine, port);
         let mut handed_over = false;
         for (index, packet) in cut.drain(..).enumerate() {
             handed_over |= self.replicate(port, packet, |verdict| {

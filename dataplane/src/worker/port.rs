@@ -16,7 +16,7 @@ const TX_BURST: usize = 64;
 
 /// The shortest train of packets that is given to the kernel to cut, bytes: of an interface that takes no frame of this
 /// length from it, it cuts them all before the interface has them.
-pub const LEAST_TRAIN: usize = 1024;
+pub const LEAST_TRAIN: u32 = 1024;
 /// The longest train of packets, bytes.
 const TRAIN: usize = 1 << 16;
 
@@ -53,7 +53,9 @@ impl PortSlot {
     /// Puts a frame with those that wait.
     #[inline]
     pub(super) fn queue(&mut self, packet: Mbuf, sender: &mut Sender<'_>) {
-        if packet.note().is_some() && !matches!(self.sending, Sending::Tap(_)) {
+        if packet.note().is_some()
+            && !(matches!(self.sending, Sending::Tap(_)) && large::may_go_whole(&packet))
+        {
             return self.queue_finished(packet, sender);
         }
         if self.waiting.is_full() {
@@ -66,16 +68,15 @@ impl PortSlot {
         }
     }
 
-    /// The same for one that the port cannot take as it is.
-    #[cold]
+    /// The same for one that the port cannot take as it is, such as most of what a TAP's host sends to a wire. It has code of
+    /// its own, so that what is complete pays nothing for it.
+    #[inline(never)]
     fn queue_finished(&mut self, packet: Mbuf, sender: &mut Sender<'_>) {
         let from = self.send_trains(&packet, sender);
         let pool = self.cutting.pool.take();
         let lost = large::finish(packet, pool.as_ref(), from, |packet| self.queue(packet, sender));
         self.cutting.pool = pool;
-        if lost > 0 {
-            sender.engine.count_dropped(self.port, Reason::NoBuffer, lost);
-        }
+        lost.count(sender.engine, self.port);
     }
 
     /// Has the kernel cut a large frame that leaves in a tunnel, if it can. How many packets, from the first on, are done
@@ -83,15 +84,19 @@ impl PortSlot {
     ///
     /// One call for many packets, which then go through the kernel together, is several times as fast as one by one.
     fn send_trains(&mut self, packet: &Mbuf, sender: &mut Sender<'_>) -> usize {
-        let (Some(socket), Sending::Own(_)) = (self.cutting.socket.clone(), &self.sending) else { return 0 };
-        let Some(segments) = large::offload(packet).and_then(|offload| Segments::new(packet.data(), offload))
-        else {
+        if !matches!(self.sending, Sending::Own(_)) {
+            return 0;
+        }
+        let offload = large::offload(packet).filter(|offload| offload.is_large());
+        let Some(segments) = offload.and_then(|offload| Segments::new(packet.data(), offload)) else {
             return 0;
         };
+        // Back in its place at the end, unless the kernel cannot.
+        let Some(socket) = self.cutting.socket.take() else { return 0 };
         let mut done = 0;
         sender.train.resize(TRAIN, 0);
         while let Some(train) = segments.train(done, sender.train) {
-            if train.length < LEAST_TRAIN {
+            if train.length < LEAST_TRAIN as usize {
                 break;
             }
             if done == 0 {
@@ -106,20 +111,20 @@ impl PortSlot {
                 }
                 Err(errno @ (Errno::EINVAL | Errno::EMSGSIZE | Errno::EOPNOTSUPP)) => {
                     info!(port = %self.port, %errno, "this kernel cuts no UDP for packet sockets (Linux 6.2 does)");
-                    self.cutting.socket = None;
-                    break;
+                    return done;
                 }
                 Err(_) => sender.engine.count_dropped(self.port, Reason::TxFull, train.count as u64),
             }
             done += train.count;
         }
+        self.cutting.socket = Some(socket);
         done
     }
 
     /// Sends what waits. What the device has no room for is dropped and counted: waiting would stall the other ports.
     pub(super) fn send(&mut self, sender: &mut Sender<'_>) {
         let engine = sender.engine;
-        let all = self.waiting.len();
+        let mut all = self.waiting.len();
         let bytes = std::mem::take(&mut self.bytes);
         let refused = match &mut self.sending {
             Sending::Own(queue) => {
@@ -137,7 +142,8 @@ impl PortSlot {
                 refused
             }
             Sending::Tap(tap) => {
-                let (sent, sent_bytes) = write(tap, &self.waiting, sender.coalescer);
+                let (sent, sent_bytes);
+                (all, sent, sent_bytes) = write(tap, &self.waiting, sender.coalescer);
                 engine.count_transmitted(self.port, sent as u64, sent_bytes);
                 self.waiting.clear();
                 all - sent
@@ -149,13 +155,14 @@ impl PortSlot {
     }
 }
 
-/// Writes frames into a TAP, those of one TCP flow as one. How many it took, and their bytes; it refuses while the
-/// kernel's end is down.
-fn write(tap: &Tap, frames: &[Mbuf], coalescer: &mut Coalescer) -> (usize, u64) {
+/// Writes frames into a TAP, those of one TCP flow as one. How many packets there were, how many of them it took, and the
+/// bytes of these; a large frame counts as what it stands for. It refuses while the kernel's end is down.
+fn write(tap: &Tap, frames: &[Mbuf], coalescer: &mut Coalescer) -> (usize, usize, u64) {
     // A burst's length.
     let count = u16::try_from(frames.len()).unwrap_or(u16::MAX);
-    coalescer.sort(count, |number| frames.get(number).filter(|frame| frame.note().is_none()).map(Mbuf::data));
-    let (mut sent, mut bytes) = (0, 0);
+    let is_whole = |number: usize| frames.get(number).is_some_and(|frame| frame.note().is_none());
+    coalescer.sort(count, |number| frames.get(number).map(Mbuf::data), is_whole);
+    let (mut all, mut sent, mut bytes) = (0, 0, 0);
     for run in coalescer.runs() {
         let written = if run.count() == 1 {
             frames.get(run.first()).is_some_and(|frame| {
@@ -165,13 +172,21 @@ fn write(tap: &Tap, frames: &[Mbuf], coalescer: &mut Coalescer) -> (usize, u64) 
         } else {
             write_run(tap, frames, coalescer, run)
         };
+        let members = coalescer.members(run).filter_map(|number| frames.get(number));
+        let (packets, long) = members.map(stands_for).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        all += packets;
         if written {
-            sent += run.count();
-            let members = coalescer.members(run).filter_map(|number| frames.get(number));
-            bytes += members.map(|frame| frame.len() as u64).sum::<u64>();
+            sent += packets;
+            bytes += long as u64;
         }
     }
-    (sent, bytes)
+    (all, sent, bytes)
+}
+
+/// How many packets a frame stands for, and the bytes of these together.
+fn stands_for(frame: &Mbuf) -> (usize, usize) {
+    let length = frame.len();
+    large::offload(frame).map_or((1, length), |offload| (offload.segments(length), offload.bytes(length)))
 }
 
 /// Writes a run of several as one frame, from where they are.

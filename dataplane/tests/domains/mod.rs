@@ -39,11 +39,23 @@ struct Domain {
 impl Domain {
     async fn start(aging_seconds: u32) -> Self {
         let mut rig = Rig::start(&[]).await;
-        rig.namespace("one");
-        rig.namespace("two");
         rig.wire("vtep", "wu", &["192.168.7.2/24"]);
         rig.run("host", "ip addr add 192.168.7.1/24 dev wu");
-        kernel_vtep(&mut rig);
+        Self::start_over(rig, netdev("under", "wu", ""), aging_seconds).await
+    }
+
+    /// With the other VTEP on this node, behind a TAP.
+    async fn start_over_tap() -> Self {
+        let mut rig = Rig::start(&[]).await;
+        rig.namespace("vtep");
+        let netns = rig.netns_path("vtep");
+        let under = tap("under", "eth0", &netns, "", &["192.168.7.1/24"], &["192.168.7.2/24"]);
+        Self::start_over(rig, v1::PortSpec { mtu: 1500, ..under }, 300).await
+    }
+
+    async fn start_over(mut rig: Rig, under: v1::PortSpec, aging_seconds: u32) -> Self {
+        rig.namespace("one");
+        rig.namespace("two");
 
         let bridged = |name: &str, host: usize| {
             let (netns, v4, v6) = HOSTS[host];
@@ -54,7 +66,7 @@ impl Domain {
             v1::PortSpec { bridge, ..port }
         };
         let spec = v1::TopologySpec {
-            ports: vec![netdev("under", "wu", ""), bridged("pe-e-1", 0), bridged("pe-e-2", 1)],
+            ports: vec![under, bridged("pe-e-1", 0), bridged("pe-e-2", 1)],
             vrfs: vec![v1::VrfSpec { name: "red".into() }],
             l2vnis: vec![v1::L2VniSpec {
                 vni: VNI,
@@ -72,6 +84,7 @@ impl Domain {
         // In the order of their names.
         let [one, two, under] = <[_; 3]>::try_from(state.ports.clone()).unwrap();
         assert_eq!((under.mtu, state.l2vnis[0].mtu, one.mtu), (1500, 1450, 1450));
+        kernel_vtep(&mut rig);
         rig.dress_shadow(&under);
         rig.carrier("under", true).await;
         let learned = Learned::listen(&rig).await;

@@ -36,7 +36,8 @@ impl Eal {
     ///
     /// # Errors
     ///
-    /// When EAL runs already, or does not start. It cannot be tried again then: EAL leaves things behind.
+    /// When EAL runs already, does not start, or a driver has the flag of our [notes](crate::Mbuf::note). It cannot be tried
+    /// again then: EAL leaves things behind.
     pub fn init(program: &str, arguments: &[String]) -> Result<Self, Error> {
         let c_arguments = std::iter::once(program)
             .chain(arguments.iter().map(String::as_str))
@@ -61,6 +62,10 @@ impl Eal {
         }
         if ret < 0 {
             return Err(Error::EalInit { arguments: arguments.to_vec(), errno: errno_of(ret) });
+        }
+        // SAFETY: EAL runs, and no packet does yet.
+        if unsafe { sys::shim_reserve_note() } < 0 {
+            return Err(Error::NoteFlag { errno: Errno::from_raw(sys::shim_errno()) });
         }
         Ok(*RUNNING.get_or_init(|| Self(())))
     }

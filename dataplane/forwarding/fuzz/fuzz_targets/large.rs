@@ -36,7 +36,7 @@ fuzz_target!(|data: &[u8]| {
 
     let mut coalescer = Coalescer::default();
     let count = pieces.len().min(64);
-    coalescer.sort(count as u16, |number| pieces.get(number).map(Vec::as_slice));
+    coalescer.sort(count as u16, |number| pieces.get(number).map(Vec::as_slice), |_| true);
     let mut seen = 0;
     for run in coalescer.runs() {
         let members: Vec<usize> = coalescer.members(run).collect();

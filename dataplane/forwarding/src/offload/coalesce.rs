@@ -2,7 +2,8 @@
 //!
 //! Only what can be [cut](super::Segments) into the same packets again is put together: their headers differ in nothing
 //! but the sequence number, IPv4's identification, the lengths and the checksums, and all but the last have the same
-//! payload. The checksums have been verified, for the receiver will not.
+//! payload. An identification that stays as it is, of packets that may not be fragmented, counts when they are cut: it means
+//! nothing there (RFC 6864 section 4.1). The checksums have been verified, for the receiver will not.
 
 use super::segment::{CWR, FIN, PSH};
 use super::{Kind, Large, Offload, SMALLEST_SEGMENT, TCP_CHECKSUM, TCP_HEADER, VirtioHeader};
@@ -99,9 +100,15 @@ enum Seen<'a> {
 }
 
 impl Coalescer {
-    /// Sorts `count` frames; `frame` gives each by its number, or nothing for one that is to stay as it is. Runs come in
-    /// the order of their first frames, and packets of one flow in their own.
-    pub fn sort<'a>(&mut self, count: u16, frame: impl Fn(usize) -> Option<&'a [u8]>) {
+    /// Sorts `count` frames; `frame` gives each by its number, and `is_whole` says whether nothing is [left to
+    /// do](super::Offload) for it, without which it stays alone. Runs come in the order of their first frames, and packets of
+    /// one flow in their own.
+    pub fn sort<'a>(
+        &mut self,
+        count: u16,
+        frame: impl Fn(usize) -> Option<&'a [u8]>,
+        is_whole: impl Fn(usize) -> bool,
+    ) {
         self.runs.clear();
         self.next.clear();
         self.open.clear();
@@ -111,7 +118,12 @@ impl Coalescer {
                 // Nothing that it could be put together with: not worth a look.
                 _ if count == 1 => Seen::Other,
                 None => Seen::Other,
-                Some(frame) => look(frame),
+                Some(frame) => match look(frame) {
+                    Seen::Candidate(Candidate { frame, family, l4, .. }) if !is_whole(number.into()) => {
+                        Seen::Flow(frame, family, l4)
+                    }
+                    seen => seen,
+                },
             };
             let grown = match seen {
                 Seen::Other => None,
@@ -186,7 +198,7 @@ impl Coalescer {
                 &ip[8..40]
             }
         };
-        let pseudo = checksum::fold_wide(pseudo(addresses, segment));
+        let pseudo = checksum::fold_wide(checksum::pseudo(addresses, TCP, segment));
         let tcp = headers.get_mut(l4..)?;
         tcp[13] |= last.get(l4 + 13)? & (FIN | PSH);
         tcp[16..18].copy_from_slice(&pseudo.to_be_bytes());
@@ -338,14 +350,9 @@ impl Candidate<'_> {
         let (Some(addresses), Some(covered)) = (addresses, self.frame.get(self.l4..self.l4 + segment)) else {
             return false;
         };
-        let sum = pseudo(addresses, segment) + u64::from(checksum::sum_wide(covered));
+        let sum = checksum::pseudo(addresses, TCP, segment) + u64::from(checksum::sum_wide(covered));
         header_is_right && checksum::fold_wide(sum) == 0xffff
     }
-}
-
-/// The sum of TCP's pseudo header.
-fn pseudo(addresses: &[u8], length: usize) -> u64 {
-    u64::from(checksum::sum_wide(addresses)) + u64::from(TCP) + length as u64
 }
 
 fn look(frame: &[u8]) -> Seen<'_> {

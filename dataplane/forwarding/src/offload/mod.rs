@@ -112,6 +112,20 @@ impl Offload {
         self.large.is_some()
     }
 
+    /// Whether a kernel takes the frame with [what is left to do](VirtioHeader). It does not understand a large one in a
+    /// tunnel, of which the IP header is not right behind the Ethernet header: to it the tunnel's UDP is what is to be cut.
+    pub const fn may_stay_large(self) -> bool {
+        match self.large {
+            None => true,
+            Some(large) => self.checksum_start as usize == ETHERNET + large.network as usize,
+        }
+    }
+
+    /// Whether the frame stands for many UDP datagrams.
+    pub const fn is_datagrams(self) -> bool {
+        matches!(self.large, Some(Large { kind: Kind::Udp, .. }))
+    }
+
     /// Length of the longest IP packet that a large frame is cut into, of which the IP header starts `l3` bytes into it.
     /// Nothing of a frame that is not large, or that has no such header there.
     pub fn segment_length(self, l3: usize) -> Option<usize> {
@@ -130,6 +144,12 @@ impl Offload {
                 payload.div_ceil(usize::from(large.size).max(1)).max(1)
             }
         }
+    }
+
+    /// The bytes of all packets together that a frame of `length` bytes stands for.
+    pub fn bytes(self, length: usize) -> usize {
+        let more = self.segments(length) - 1;
+        length + self.large.map_or(0, |large| more * self.payload(large))
     }
 
     /// Completes the checksum of a frame that is not large. One whose headers are not where they were stays as it is.

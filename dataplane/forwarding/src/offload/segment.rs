@@ -92,7 +92,7 @@ impl<'a> Segments<'a> {
             Family::V4 => headers.get(udp - 8..udp)?,
             Family::V6 => headers.get(udp - 32..udp)?,
         };
-        let sum = u64::from(checksum::sum_wide(addresses)) + u64::from(UDP) + (length - udp) as u64;
+        let sum = checksum::pseudo(addresses, UDP, length - udp);
         put(headers, udp + usize::from(super::UDP_CHECKSUM), checksum::fold_wide(sum).into());
         #[expect(clippy::cast_possible_truncation, reason = "both are within a frame of 16-bit length")]
         Some(Train { virtio: VirtioHeader::of_datagrams(udp as u16, each as u16), length, count })
@@ -128,7 +128,9 @@ impl<'a> Segments<'a> {
         }
         let Some((front, transport)) = headers.split_at_mut_checked(l4) else { return };
         let Some(ip) = front.get_mut(l3..) else { return };
-        let Some(sum) = network(ip, length - l3, index) else { return };
+        if network(ip, length - l3, index).is_none() {
+            return;
+        }
         let transport_length = length - l4;
         match self.kind {
             Kind::TcpV4 | Kind::TcpV6 => self.tcp(transport, index),
@@ -138,14 +140,24 @@ impl<'a> Segments<'a> {
             Kind::TcpV4 | Kind::TcpV6 => (TCP, usize::from(super::TCP_CHECKSUM)),
             Kind::Udp => (UDP, usize::from(super::UDP_CHECKSUM)),
         };
+        // The field has the sum of the whole's pseudo header, of which only the length differs (RFC 1624). The addresses in
+        // front would not do: in the final destination's place a routing header has another.
+        let Some(partial) = be16(transport, at) else { return };
         put(transport, at, 0);
-        let sum = sum
-            + u64::from(protocol)
+        let sum = u64::from(partial)
+            + u64::from(!self.transport_length())
             + transport_length as u64
             + u64::from(checksum::sum_wide(transport))
             + u64::from(checksum::sum_wide(payload));
         let sum = checksum::fold_wide(sum);
         put(transport, at, if protocol == UDP { checksum::transport(sum) } else { !sum }.into());
+    }
+
+    /// Bytes of the whole from its transport header on.
+    const fn transport_length(&self) -> u16 {
+        #[expect(clippy::cast_possible_truncation, reason = "part of an IP packet")]
+        let length = (self.headers.len() + self.payload.len()).saturating_sub(self.l4) as u16;
+        length
     }
 
     fn part(&self, index: usize) -> &'a [u8] {
@@ -191,19 +203,19 @@ impl<'a> Segments<'a> {
     }
 }
 
-/// Gives an IP header its packet's length, and IPv4 its identification and checksum. The sum of its addresses.
-fn network(ip: &mut [u8], length: usize, index: usize) -> Option<u64> {
+/// Gives an IP header its packet's length, and IPv4 its identification and checksum. Nothing when it is none.
+fn network(ip: &mut [u8], length: usize, index: usize) -> Option<()> {
     match ip.first()? >> 4 {
         4 if ip.len() >= IPV4 => {
             #[expect(clippy::cast_possible_truncation, reason = "it wraps around")]
             let identification = be16(ip, 4)?.wrapping_add(index as u16);
             put(ip, 4, identification.into());
             total_length(ip, length);
-            Some(checksum::sum_wide(&ip[12..20]).into())
+            Some(())
         }
         6 if ip.len() >= IPV6 => {
             put(ip, 4, length - IPV6);
-            Some(checksum::sum_wide(&ip[8..40]).into())
+            Some(())
         }
         _ => None,
     }

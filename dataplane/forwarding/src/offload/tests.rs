@@ -204,6 +204,7 @@ proptest! {
         let l4 = l4_of(&frame);
         prop_assert_eq!(offload.segment_length(14), Some(l4 - 14 + 20 + whole.options * 12 + usize::from(size)));
         prop_assert_eq!(offload.segment_length(15), None);
+        prop_assert!(offload.may_stay_large() && !offload.is_datagrams());
         // What it says to the kernel comes to the same.
         let written = VirtioHeader::write(Some(offload), &frame);
         prop_assert_eq!(written.read(&frame), Ok(Some(offload)));
@@ -213,7 +214,9 @@ proptest! {
         let in_tunnel = [&front[..], &frame].concat();
         let word = offload.to_word(200);
         let moved = Offload::from_word(word, 200 - front.len()).unwrap();
+        prop_assert_eq!(moved.may_stay_large(), tunnel.is_none());
         let pieces = cut(&in_tunnel, moved);
+        prop_assert_eq!(moved.bytes(in_tunnel.len()), pieces.iter().map(Vec::len).sum::<usize>());
         let mut all = Vec::new();
         for (index, piece) in pieces.iter().enumerate() {
             let inner = &piece[front.len()..];
@@ -288,6 +291,7 @@ proptest! {
         udp.udp(1000, 443).write(&mut frame, &sent).unwrap();
         let (header, frame) = unfinished(frame, 5, size);
         let offload = header.read(&frame).unwrap().unwrap();
+        prop_assert!(offload.is_datagrams());
         let mut all = Vec::new();
         for piece in cut(&frame, offload) {
             prop_assert!(is_right(&piece));
@@ -306,7 +310,8 @@ proptest! {
         let (header, mut frame) = unfinished(right.clone(), 0, 0);
         prop_assert_ne!(&frame, &right);
         let offload = header.read(&frame).unwrap().unwrap();
-        prop_assert!(!offload.is_large() && offload.segments(frame.len()) == 1);
+        prop_assert!(!offload.is_large() && offload.may_stay_large() && !offload.is_datagrams());
+        prop_assert_eq!((offload.segments(frame.len()), offload.bytes(frame.len())), (1, frame.len()));
         prop_assert_eq!(VirtioHeader::write(Some(offload), &frame), header);
         offload.complete(&mut frame);
         prop_assert!(is_right(&frame));
@@ -317,14 +322,17 @@ proptest! {
     fn what_was_put_together_is_cut_into_the_same(burst in bursts()) {
         let frames: Vec<Vec<u8>> = burst.iter().map(|sent| sent.frame.clone()).collect();
         let mut coalescer = Coalescer::default();
-        coalescer.sort(u16::try_from(frames.len()).unwrap(), |number| frames.get(number).map(Vec::as_slice));
+        let count = u16::try_from(frames.len()).unwrap();
+        let frame = |number: usize| frames.get(number).map(Vec::as_slice);
+        coalescer.sort(count, frame, |number| !burst[number].is_unfinished);
         let mut order = Vec::new();
         for run in coalescer.runs() {
             let members: Vec<usize> = coalescer.members(run).collect();
             prop_assert_eq!(members.len(), run.count());
             order.extend_from_slice(&members);
             let [first, .., last] = members[..] else { continue };
-            prop_assert!(members.iter().all(|&number| !burst[number].is_damaged), "{:?}", members);
+            let may_join = |number: &usize| !burst[*number].is_damaged && !burst[*number].is_unfinished;
+            prop_assert!(members.iter().all(may_join), "{:?}", members);
             let head = Coalescer::head(run, &frames[first], &frames[last]).unwrap();
             let mut whole = head.bytes().to_vec();
             for &number in &members {
@@ -375,6 +383,8 @@ struct Sent {
     flow: u8,
     frame: Vec<u8>,
     is_damaged: bool,
+    /// Something is left to do for it.
+    is_unfinished: bool,
 }
 
 /// What happens to a flow from one packet to the next.
@@ -387,6 +397,8 @@ enum Event {
     Damaged(usize),
     Lost,
     Again,
+    /// Again, with a checksum that is left to do.
+    Unfinished,
     OtherTtl,
     OtherIdentification,
     Padded,
@@ -403,6 +415,7 @@ fn bursts() -> impl Strategy<Value = Vec<Sent>> {
         1 => (0..60_usize).prop_map(Event::Damaged),
         1 => Just(Event::Lost),
         1 => Just(Event::Again),
+        1 => Just(Event::Unfinished),
         1 => Just(Event::OtherTtl),
         1 => Just(Event::OtherIdentification),
         1 => Just(Event::Padded),
@@ -436,7 +449,7 @@ fn bursts() -> impl Strategy<Value = Vec<Sent>> {
                     Event::Lost => {
                         packet.sequence = packet.sequence.wrapping_add(u32::try_from(size).unwrap());
                     }
-                    Event::Again => {
+                    Event::Again | Event::Unfinished => {
                         packet.sequence = packet.sequence.wrapping_sub(u32::try_from(size).unwrap());
                     }
                     Event::OtherTtl => packet.ttl = 63,
@@ -463,7 +476,7 @@ fn bursts() -> impl Strategy<Value = Vec<Sent>> {
                     }
                     _ => {}
                 }
-                Sent { flow: number, frame, is_damaged }
+                Sent { flow: number, frame, is_damaged, is_unfinished: matches!(event, Event::Unfinished) }
             })
             .collect()
     })
@@ -492,10 +505,10 @@ fn a_steady_flow_is_put_together() {
             })
             .collect();
         let mut coalescer = Coalescer::default();
-        coalescer.sort(40, |number| frames.get(number).map(Vec::as_slice));
+        coalescer.sort(40, |number| frames.get(number).map(Vec::as_slice), |_| true);
         assert_eq!(coalescer.runs().iter().map(Run::count).collect::<Vec<_>>(), [40]);
         // One that was handed over as it is stays alone, and so does the flow on its two sides.
-        coalescer.sort(40, |number| frames.get(number).filter(|_| number != 20).map(Vec::as_slice));
+        coalescer.sort(40, |number| frames.get(number).map(Vec::as_slice), |number| number != 20);
         assert_eq!(coalescer.runs().iter().map(Run::count).collect::<Vec<_>>(), [20, 1, 19]);
     }
 }
@@ -519,7 +532,7 @@ fn a_run_is_no_longer_than_a_buffer() {
         })
         .collect();
     let mut coalescer = Coalescer::default();
-    coalescer.sort(64, |number| frames.get(number).map(Vec::as_slice));
+    coalescer.sort(64, |number| frames.get(number).map(Vec::as_slice), |_| true);
     assert_eq!(coalescer.runs().iter().map(Run::count).collect::<Vec<_>>(), [45, 19]);
 }
 
@@ -569,7 +582,7 @@ fn what_does_not_fit_the_headers_is_refused() {
 
 #[test]
 fn headers_that_were_taken_off_leave_nothing_to_do() {
-    let packet = packets_of_one();
+    let packet = a_packet_of_v4();
     let (header, frame) = unfinished(packet, 1, 100);
     let offload = header.read(&frame).unwrap().unwrap();
     let word = offload.to_word(128);
@@ -580,7 +593,7 @@ fn headers_that_were_taken_off_leave_nothing_to_do() {
     assert_eq!(Offload::from_word(word, 128 + 35), None);
 }
 
-fn packets_of_one() -> Vec<u8> {
+fn a_packet_of_v4() -> Vec<u8> {
     Packet {
         v6: false,
         host: 1,
@@ -598,18 +611,7 @@ fn packets_of_one() -> Vec<u8> {
 /// IPv6 extension headers in front of TCP are copied; a fragment header is refused.
 #[test]
 fn extension_headers_are_walked() {
-    let packet = Packet {
-        v6: true,
-        host: 1,
-        sequence: 1,
-        flags: 0x10,
-        identification: 0,
-        dont_fragment: true,
-        options: 0,
-        ttl: 64,
-        payload: payload(3000, 1),
-    };
-    let (mut header, mut frame) = unfinished(packet.build(), 4, 1000);
+    let (mut header, mut frame) = unfinished(a_packet_of_v6(3000), 4, 1000);
     // Destination options of 8 bytes: padding.
     frame.splice(54..54, [TCP, 0, 1, 4, 0, 0, 0, 0]);
     frame[20] = 60;
@@ -631,4 +633,53 @@ fn extension_headers_are_walked() {
     }
     frame[20] = 44;
     assert_eq!(header.read(&frame), Err(BadOffload));
+}
+
+/// The checksum is of the final destination (RFC 8200 section 8.1), which a routing header with segments left holds.
+#[test]
+fn a_routing_header_keeps_the_final_destination_in_the_checksum() {
+    let tcp = a_packet_of_v6(3000);
+    let mut udp = Vec::new();
+    let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+    let datagrams = ethernet.ipv6([0x20; 16], [0x21; 16], 64).udp(1000, 443);
+    datagrams.write(&mut udp, &payload(3000, 3)).unwrap();
+    for (whole, kind, protocol) in [(tcp, 4, TCP), (udp, 5, UDP)] {
+        let (mut header, mut frame) = unfinished(whole, kind, 1000);
+        let destination: [u8; 16] = frame[38..54].try_into().unwrap();
+        // RFC 8754: two units of eight bytes more, type 4, one segment left, the last entry is the first.
+        let routing = [&[protocol, 2, 4, 1, 0, 0, 0, 0][..], &destination].concat();
+        frame.splice(54..54, routing.clone());
+        frame[20] = 43;
+        frame[38..54].fill(0x77);
+        let length = u16::try_from(frame.len() - 54).unwrap();
+        frame[18..20].copy_from_slice(&length.to_be_bytes());
+        header.0[6..8].copy_from_slice(&78_u16.to_ne_bytes());
+        let pieces = cut(&frame, header.read(&frame).unwrap().unwrap());
+        assert_eq!(pieces.len(), 3);
+        for piece in &pieces {
+            assert_eq!((&piece[38..54], &piece[54..78]), (&[0x77; 16][..], &routing[..]));
+            let mut without = piece.clone();
+            without[38..54].copy_from_slice(&destination);
+            without.drain(54..78);
+            without[20] = protocol;
+            let length = u16::try_from(without.len() - 54).unwrap();
+            without[18..20].copy_from_slice(&length.to_be_bytes());
+            assert!(is_right(&without), "protocol {protocol}");
+        }
+    }
+}
+
+fn a_packet_of_v6(length: usize) -> Vec<u8> {
+    Packet {
+        v6: true,
+        host: 1,
+        sequence: 1,
+        flags: 0x10,
+        identification: 0,
+        dont_fragment: true,
+        options: 0,
+        ttl: 64,
+        payload: payload(length, 1),
+    }
+    .build()
 }

@@ -131,6 +131,15 @@ pub(super) fn may_be_vxlan(ingress: &Ingress, view: &IpView) -> bool {
     view.transport.protocol == UDP && ingress.node.is_own(view.destination_bits())
 }
 
+/// Whether a frame is VXLAN to our VTEP address, whatever its VNI.
+pub(super) fn is_vxlan_to_us(ingress: &Ingress, frame: &[u8]) -> bool {
+    matches!(ingress.place, Place::Routed)
+        && packet(ingress, frame).is_ok_and(|view| {
+            let udp_port = view.transport.destination_port();
+            may_be_vxlan(ingress, &view) && udp_port != 0 && ingress.node.udp_ports.contains(&udp_port)
+        })
+}
+
 /// A frame that came through a tunnel which ends here.
 pub(super) struct Terminated<'a> {
     vni: VniView,

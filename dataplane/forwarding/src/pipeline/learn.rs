@@ -64,6 +64,12 @@ impl Learner {
         self.meters(port).0.admit(rate, now)
     }
 
+    /// Whether it may flood so many more, all of them.
+    pub(super) fn may_flood_all(&mut self, port: PortId, rate: u32, count: usize) -> bool {
+        let now = self.now;
+        self.meters(port).0.admit_all(count as u64, rate, now)
+    }
+
     /// Reports something seen that came in by `port`, unless it was just now.
     pub(super) fn report(&mut self, port: PortId, report: Report) {
         let key = fingerprint(&report);

@@ -144,13 +144,21 @@ impl Worker {
     }
 
     /// Whether a frame of a bridge domain's port that may be flooded and is cut into several may be flooded in `more` besides
-    /// the first. Nothing limits what did not come in by a port of a domain.
+    /// the first: all of them, or none, and none is counted then. Nothing limits what did not come in by a port of a domain.
     #[cold]
     pub fn may_flood_more(&mut self, port: PortId, more: usize) -> bool {
         let Some(Ingress { place: Place::Bridged { flood_rate, .. }, .. }) = self.ingress(port) else {
             return true;
         };
-        (0..more).all(|_| self.learner.may_flood(port, flood_rate))
+        self.learner.may_flood_all(port, flood_rate, more)
+    }
+
+    /// Whether a frame that came in by a port is VXLAN to a VTEP address of ours: UDP to a port of a VNI. One that stands for
+    /// many such datagrams would be taken for one, and the others be lost.
+    #[cold]
+    pub fn is_vxlan_to_us(&self, port: PortId, frame: &[u8]) -> bool {
+        let is_vxlan = |ingress: Ingress| classify::is_vxlan_to_us(&ingress, frame);
+        self.ingress(port).is_some_and(is_vxlan)
     }
 
     /// Says that nothing of the tables is held any more. To be called once per burst, and once per empty poll.
@@ -167,6 +175,15 @@ impl Worker {
     /// Comes back. Must precede the first burst after [`offline`](Self::offline).
     pub fn online(&mut self) {
         self.reader.online();
+    }
+
+    /// Counts frames that came in by a port and go no further, by why.
+    pub fn count_refused(&self, port: PortId, reason: Reason, packets: u64, bytes: u64) {
+        if let Some(cells) = self.cells.port(port) {
+            cells.rx_packets.add(packets);
+            cells.rx_bytes.add(bytes);
+            cells.reasons.add(reason, packets);
+        }
     }
 
     /// Counts frames that a port's queue took.

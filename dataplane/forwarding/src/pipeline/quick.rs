@@ -1,8 +1,8 @@
 //! The short way to see that a packet is an ordinary one.
 //!
-//! What these functions accept, [`IpView`](crate::headers::IpView) accepts with the same fields: no options, whole, with a right checksum,
-//! between unicast addresses that are routed. Whatever else there is, and a few ordinary packets besides, is for the long
-//! way to name; that decision costs one branch here.
+//! What these functions accept, [`IpView`](crate::headers::IpView) accepts with the same fields: no options, whole, with a
+//! right checksum, between unicast addresses that are routed. Whatever else there is, and a few ordinary packets besides, is
+//! for the long way to name; that decision costs one branch here.
 
 use crate::checksum;
 use crate::headers::{ETHERNET, IPV4, IPV6, UDP};

@@ -4,7 +4,7 @@ use forwarding::{Buffer, Offload, Packet, PortId, Reason, Segments, Verdict, Vir
 
 use crate::bridge_lab::{BridgeLab, inside};
 use crate::frames::{Ip, frame};
-use crate::lab::{Lab, mac};
+use crate::lab::{Lab, OWN_V4, OWN_V6, PEER_V4, PEER_V6, Port, mac};
 
 /// UDP datagrams of `size` bytes of payload in one frame, as a host's kernel hands them over.
 fn large(bytes: &[u8], size: u16) -> Buffer {
@@ -100,6 +100,27 @@ fn floods_are_metered_by_packets() {
     // A tenth of a second's worth at once, of 10 000.
     assert!(lab.worker.may_flood_more(lab.a, 900));
     assert!(!lab.worker.may_flood_more(lab.a, 200));
+    assert!(lab.worker.may_flood_more(lab.a, 90), "those that were refused took nothing");
     assert!(lab.worker.may_flood_more(lab.b, 900), "each port for itself");
     assert!(lab.worker.may_flood_more(lab.up, 1_000_000), "nothing limits what comes by a tunnel");
+}
+
+/// Many datagrams in one frame would be taken for one if they were VXLAN that ends here; who receives them asks first.
+#[test]
+fn vxlan_to_us_is_known_before_it_is_taken_in() {
+    let lab = Lab::new();
+    let (up0, red0) = (lab.ports[0].clone(), lab.ports[2].clone());
+    let is_vxlan = |port: &Port, to, destination: &str, udp_port, protocol| {
+        let source = if destination.contains(':') { PEER_V6 } else { PEER_V4 };
+        let ip = Ip { ports: (5000, udp_port), protocol, ..Ip::new(source, destination) };
+        lab.worker.is_vxlan_to_us(port.id, &frame(to, mac(0x77), &ip))
+    };
+    for (own, udp_port) in [(OWN_V4, 4789), (OWN_V6, 4790)] {
+        assert!(is_vxlan(&up0, up0.mac, own, udp_port, 17));
+        assert!(!is_vxlan(&up0, up0.mac, own, 4791, 17), "to no VNI's port");
+        assert!(!is_vxlan(&up0, up0.mac, own, udp_port, 6), "TCP");
+        assert!(!is_vxlan(&up0, mac(0x78), own, udp_port, 17), "to another station");
+        assert!(!is_vxlan(&red0, red0.mac, own, udp_port, 17), "in another VRF");
+    }
+    assert!(!is_vxlan(&up0, up0.mac, "192.0.2.9", 4789, 17), "to another address");
 }
