@@ -123,8 +123,12 @@ impl RxQueue {
     }
 
     /// Makes [`wait_fd`](Self::wait_fd) report packets that arrive from now on. Packets may have arrived before:
-    /// [`receive`](Self::receive) once more after arming, and sleep only when that was empty.
+    /// [`receive`](Self::receive) once more after arming, and sleep only when that was empty. Of an AF_XDP socket, what it could
+    /// not send before is tried again.
     pub fn arm(&mut self) {
+        if let Kind::Socket(socket) = &self.kind {
+            socket.about_to_sleep();
+        }
         if let Some(wait) = &self.wait {
             wait.arm(self.port, self.queue);
         }

@@ -11,7 +11,7 @@ use std::{
 
 use nix::errno::Errno;
 
-use super::ring::{End, Mapping, Ring};
+use super::ring::{End, Indices, Mapping, Ring};
 use super::{checksum, patiently};
 use crate::{Burst, Mempool};
 
@@ -25,6 +25,8 @@ const SEND_BUFFER: i32 = 8 << 20;
 const SEND_BUDGET: u32 = 128;
 const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
 const AF_XDP: u16 = 44;
+/// Times that nothing came after which the kernel is asked to send what it could not before. A worker sleeps after as many.
+const POLLS_PER_KICK: u32 = 64;
 
 /// What both directions need.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ struct Socket {
     memory: Mapping,
     /// Bytes per frame, a power of two.
     frame: u32,
+    /// What waits to be sent.
+    waiting: Indices,
 }
 
 /// The receiving side.
@@ -43,6 +47,8 @@ pub(crate) struct Receiver {
     fill: Ring<u64>,
     pool: Mempool,
     socket: Arc<Socket>,
+    /// Times that nothing had come.
+    empty: u32,
 }
 
 /// The sending side.
@@ -101,34 +107,61 @@ pub(super) fn open(
     // The first half is for receiving.
     let address = |number: u32| u64::from(number) * u64::from(frame);
     for number in 0..FRAMES {
-        fill.write(number, address(number));
+        // SAFETY: the ring is new, and has as many entries.
+        unsafe { fill.write(number, address(number)) };
     }
     fill.publish(FRAMES);
     patiently(|| bind(&fd, interface, queue))?;
     let duplicate = fd.try_clone().map_err(|_| Errno::EMFILE)?;
-    let socket = Arc::new(Socket { fd, memory, frame });
+    let socket = Arc::new(Socket { fd, memory, frame, waiting: waiting.indices().clone() });
     let free = (FRAMES..2 * FRAMES).rev().map(address).collect();
-    let receiver = Receiver { received, fill, pool: pool.clone(), socket: Arc::clone(&socket) };
+    let (pool, shared) = (pool.clone(), Arc::clone(&socket));
+    let receiver = Receiver { received, fill, pool, socket: shared, empty: 0 };
     Ok((duplicate, receiver, Sender { waiting, completed, free, socket }))
 }
 
 impl Socket {
-    /// The packet at an address of a descriptor. The caller owns that frame.
-    fn packet(&self, descriptor: &libc::xdp_desc) -> &[u8] {
+    /// The packet that a descriptor tells of; none where it does not lie within the memory.
+    ///
+    /// # Safety
+    ///
+    /// The kernel has given up the frame with the descriptor, and nobody gives it back while the packet is looked at.
+    unsafe fn packet(&self, descriptor: &libc::xdp_desc) -> Option<&[u8]> {
         let (start, length) = (offset(descriptor.addr), descriptor.len as usize);
         if start.saturating_add(length) > self.memory.length() {
-            return &[];
+            return None;
         }
-        // SAFETY: within the memory, as just checked; the kernel gave the frame up with the descriptor.
-        unsafe { slice::from_raw_parts(self.memory.start().add(start), length) }
+        // SAFETY: within the memory, as just checked, and not written meanwhile.
+        Some(unsafe { slice::from_raw_parts(self.memory.start().add(start), length) })
     }
 
-    /// Copies a packet into a frame that is ours.
-    fn put(&self, address: u64, packet: &[u8]) {
+    /// Copies a packet into a frame.
+    ///
+    /// # Safety
+    ///
+    /// The frame is the caller's: neither the kernel's nor another thread's.
+    unsafe fn put(&self, address: u64, packet: &[u8]) {
         let (start, frame) = (offset(address), self.frame as usize);
         assert!(packet.len() <= frame && start.saturating_add(frame) <= self.memory.length());
-        // SAFETY: within the memory, as just checked; the frame is ours, and packet buffers lie elsewhere.
+        // SAFETY: within the memory, as just checked; packet buffers lie elsewhere.
         unsafe { ptr::copy_nonoverlapping(packet.as_ptr(), self.memory.start().add(start), packet.len()) };
+    }
+
+    /// Lets the kernel send what waits, where it does not by itself. While the link is down it takes one packet or none per call,
+    /// and does not always tell: so what was left over is tried again with the next packets, and without any now and then.
+    fn kick(&self) {
+        Indices::published();
+        let mut pending = self.waiting.pending();
+        while pending > 0 && self.waiting.needs_wakeup() {
+            // SAFETY: no buffer is passed.
+            let sent = unsafe { libc::send(self.fd.as_raw_fd(), ptr::null(), 0, libc::MSG_DONTWAIT) };
+            let left = self.waiting.pending();
+            // The kernel ends a call after so many packets. Without progress it is the interface that does not take any.
+            if sent == 0 || left >= pending {
+                break;
+            }
+            pending = left;
+        }
     }
 }
 
@@ -137,11 +170,13 @@ impl Receiver {
     pub(crate) fn receive<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
         let waiting = self.received.available();
         if waiting == 0 {
+            self.nothing_came();
             return 0;
         }
+        // Between calls all frames are with the kernel.
+        debug_assert!(waiting <= FRAMES);
         let before = burst.len();
         let room = u32::try_from(N - before).unwrap_or(u32::MAX);
-        // Every frame of a packet that is read goes back, for which there is always room: there are as many entries as frames.
         let count = waiting.min(room);
         // Without buffers they wait, and the kernel drops what comes after them.
         if !self.pool.alloc_burst(burst, count as usize) {
@@ -149,27 +184,51 @@ impl Receiver {
         }
         let mut all_fit = true;
         for (index, packet) in (0..count).zip(burst.iter_mut().skip(before)) {
-            let descriptor = self.received.read(index);
-            if packet.copy_from_slice(self.socket.packet(&descriptor)) {
+            // SAFETY: below what is available.
+            let descriptor = unsafe { self.received.read(index) };
+            // SAFETY: the kernel gave the frame up, and it goes back below, at the end.
+            let bytes = unsafe { self.socket.packet(&descriptor) }.unwrap_or_default();
+            if packet.copy_from_slice(bytes) {
                 // A peer on this machine may have left it to its interface, and XDP does not tell.
                 checksum::complete(packet.data_mut());
             } else {
                 all_fit = false;
             }
-            self.fill.write(index, descriptor.addr & !u64::from(self.socket.frame - 1));
+            // SAFETY: there are as many entries as frames: for each that came back the kernel has read one, whether or not it has
+            // told.
+            unsafe { self.fill.write(index, descriptor.addr & !u64::from(self.socket.frame - 1)) };
         }
         self.received.publish(count);
         self.fill.publish(count);
-        if self.fill.needs_wakeup() {
-            // Wakes the driver, in zero-copy mode. The answer is that there is nothing to read this way.
-            let flags = libc::MSG_DONTWAIT;
-            // SAFETY: no buffer is passed.
-            unsafe { libc::recv(self.socket.fd.as_raw_fd(), ptr::null_mut(), 0, flags) };
-        }
+        Indices::published();
+        self.wake_driver();
         if !all_fit {
             burst.retain(|packet| !packet.is_empty());
         }
         burst.len() - before
+    }
+
+    fn nothing_came(&mut self) {
+        self.wake_driver();
+        self.empty = self.empty.wrapping_add(1);
+        if self.empty.is_multiple_of(POLLS_PER_KICK) {
+            self.socket.kick();
+        }
+    }
+
+    /// In zero-copy mode the driver may have run out of frames.
+    fn wake_driver(&self) {
+        if self.fill.indices().needs_wakeup() {
+            // The answer is that there is nothing to read this way.
+            let flags = libc::MSG_DONTWAIT;
+            // SAFETY: no buffer is passed.
+            unsafe { libc::recv(self.socket.fd.as_raw_fd(), ptr::null_mut(), 0, flags) };
+        }
+    }
+
+    /// Its owner is about to sleep: what still waits to be sent by the same socket is tried once more.
+    pub(crate) fn about_to_sleep(&self) {
+        self.socket.kick();
     }
 }
 
@@ -177,6 +236,11 @@ impl Sender {
     /// Hands the packets of `burst` to the kernel, in order, and says how many it accepted.
     pub(crate) fn send<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
         self.reclaim();
+        if self.free.len() < burst.len() {
+            // The kernel sends only when told to, and what it could not send before keeps its place.
+            self.socket.kick();
+            self.reclaim();
+        }
         let mut count = 0;
         let room = self.waiting.available();
         for packet in burst.iter() {
@@ -185,16 +249,16 @@ impl Sender {
                 break;
             }
             let Some(address) = self.free.pop() else { break };
-            self.socket.put(address, data);
+            // SAFETY: the frame is none that the kernel uses.
+            unsafe { self.socket.put(address, data) };
             // At most a frame's bytes.
             let len = u32::try_from(data.len()).unwrap_or_default();
-            self.waiting.write(count, libc::xdp_desc { addr: address, len, options: 0 });
+            // SAFETY: below what is available.
+            unsafe { self.waiting.write(count, libc::xdp_desc { addr: address, len, options: 0 }) };
             count += 1;
         }
-        if count > 0 {
-            self.waiting.publish(count);
-            self.wake();
-        }
+        self.waiting.publish(count);
+        self.socket.kick();
         let count = count as usize;
         burst.free_first(count);
         count
@@ -204,25 +268,10 @@ impl Sender {
     fn reclaim(&mut self) {
         let count = self.completed.available();
         for index in 0..count {
-            self.free.push(self.completed.read(index));
+            // SAFETY: below what is available.
+            self.free.push(unsafe { self.completed.read(index) });
         }
         self.completed.publish(count);
-    }
-
-    /// Lets the kernel send what waits, where it does not by itself.
-    fn wake(&self) {
-        let mut pending = self.waiting.pending();
-        while pending > 0 && self.waiting.needs_wakeup() {
-            // SAFETY: no buffer is passed.
-            let sent = unsafe { libc::send(self.socket.fd.as_raw_fd(), ptr::null(), 0, libc::MSG_DONTWAIT) };
-            let left = self.waiting.pending();
-            // The kernel ends a call after so many packets. Without progress it is the interface that does not take any: what
-            // waits goes with the next ones.
-            if sent == 0 || left >= pending {
-                break;
-            }
-            pending = left;
-        }
     }
 }
 

@@ -90,11 +90,6 @@ fn af_xdp_survives_more_than_its_rings_hold() {
     let netns = veth("xdpfull");
     let (device, mut rx, mut tx) = open(&netns, &pool);
     let peer = netns.packet_socket("peer");
-    let numbered = |number: u16| {
-        let mut bytes = frame(60, 0);
-        bytes[14..16].copy_from_slice(&number.to_be_bytes());
-        bytes
-    };
     // Several times around the rings: more at once than they have room for, then what they had room for.
     for _ in 0..5 {
         for number in 0..3000 {
@@ -128,6 +123,83 @@ fn af_xdp_survives_more_than_its_rings_hold() {
     drop((rx, tx));
     device.close().unwrap();
     assert_eq!(pool.in_use(), before);
+}
+
+/// A frame whose number is in it.
+fn numbered(number: u16) -> Vec<u8> {
+    let mut bytes = frame(60, 0);
+    bytes[14..16].copy_from_slice(&number.to_be_bytes());
+    bytes
+}
+
+/// Sends frames in bursts of 32, and says how many of them were accepted.
+fn send_numbered(tx: &mut TxQueue, pool: &Mempool, numbers: std::ops::Range<u16>) -> usize {
+    let mut accepted = 0;
+    for start in numbers.clone().step_by(32) {
+        let mut burst = Burst::<32>::new();
+        let count = 32.min(numbers.end - start);
+        assert!(pool.alloc_burst(&mut burst, count.into()));
+        for (packet, number) in burst.iter_mut().zip(start..) {
+            assert!(packet.copy_from_slice(&numbered(number)));
+        }
+        accepted += tx.send(&mut burst);
+    }
+    accepted
+}
+
+/// The numbers of frames up to `last`, which must come.
+fn received_up_to(peer: &std::os::fd::OwnedFd, last: u16) -> Vec<u16> {
+    let mut all = Vec::new();
+    loop {
+        let frame =
+            receive_on(peer).unwrap_or_else(|| panic!("{last} does not come, after {} frames", all.len()));
+        let number = u16::from_be_bytes([frame[14], frame[15]]);
+        all.push(number);
+        if number == last {
+            return all;
+        }
+    }
+}
+
+/// What cannot be sent while a link is down stays in the ring; that must be no reason to send nothing ever after.
+#[test]
+fn af_xdp_sends_again_after_its_link_was_down() {
+    if !is_root() {
+        return;
+    }
+    let _alone = alone();
+    let (_eal, pool) = eal();
+    for end in ["peer", "port"] {
+        let netns = veth("xdpdown");
+        let (device, mut rx, mut tx) = open(&netns, &pool);
+        netns.ip(&format!("link set {end} down"));
+        send_numbered(&mut tx, &pool, 0..3000);
+        netns.ip(&format!("link set {end} up"));
+        while !device.link().unwrap().up {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let peer = netns.packet_socket("peer");
+        // The ring is full of others, which come first.
+        nix::sys::socket::setsockopt(&peer, nix::sys::socket::sockopt::RcvBufForce, &(8 << 20)).unwrap();
+        // It makes room for these.
+        assert_eq!(send_numbered(&mut tx, &pool, 10_000..10_100), 100, "{end}");
+        let received = received_up_to(&peer, 10_099);
+        assert!((10_000..10_100).all(|number| received.contains(&number)), "{end}: {received:?}");
+
+        // Nobody sends anything any more: who goes to sleep over the queue sends the rest. What the kernel cannot deliver it
+        // takes and drops, but of an interface that is down it takes nothing.
+        netns.ip("link set port down");
+        assert_eq!(send_numbered(&mut tx, &pool, 20_000..20_032), 32, "the ring was empty");
+        netns.ip("link set port up");
+        while !device.link().unwrap().up {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let peer = netns.packet_socket("peer");
+        rx.arm();
+        assert_eq!(received_up_to(&peer, 20_031).len(), 32);
+        drop((rx, tx));
+        device.close().unwrap();
+    }
 }
 
 #[test]
