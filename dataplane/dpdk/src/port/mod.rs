@@ -46,13 +46,13 @@ pub use self::{
     pci::{PciAddress, PciAddressError},
 };
 pub(crate) use self::{
-    kernel::{Interface, Merging},
+    kernel::{Bare, Channels, Interface},
     wait::WaitFd,
 };
 use crate::{Error, Mempool, RxQueue, TxQueue, error::errno_of, mempool::c_str};
 
 /// Ethernet header and one tag, bytes: what a frame has besides its MTU.
-const FRAME_OVERHEAD: u32 = 18;
+pub(crate) const FRAME_OVERHEAD: u32 = 18;
 /// `RTE_ETH_RX_OFFLOAD_RSS_HASH`.
 const RX_OFFLOAD_RSS_HASH: u64 = 1 << 19;
 

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 
 use super::ring::{End, Indices, Mapping, Ring};
 use super::{checksum, patiently};
-use crate::{Burst, Mempool};
+use crate::{Burst, Error, Mempool};
 
 /// Frames for receiving, and for sending; each ring has as many entries.
 pub(super) const FRAMES: u32 = 1024;
@@ -23,7 +23,9 @@ const KERNEL_HEADROOM: u32 = 256;
 const SEND_BUFFER: i32 = 8 << 20;
 /// Packets that the kernel sends per system call (`XDP_MAX_TX_SKB_BUDGET`, Linux 6.17); 32 before that.
 const SEND_BUDGET: u32 = 128;
+/// The option's number, from linux/if_xdp.h; libc does not bind it.
 const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
+/// The address family, `libc::AF_XDP`, as wide as in a socket's address.
 const AF_XDP: u16 = 44;
 /// Times that nothing came after which the kernel is asked to send what it could not before. A worker sleeps after as many.
 const POLLS_PER_KICK: u32 = 64;
@@ -36,8 +38,8 @@ struct Socket {
     memory: Mapping,
     /// Bytes per frame, a power of two.
     frame: u32,
-    /// What waits to be sent.
-    waiting: Indices,
+    /// What waits to be sent, where it sends.
+    unsent: Option<Indices>,
 }
 
 /// The receiving side.
@@ -66,19 +68,45 @@ pub(super) const fn room_in(frame: u32) -> u32 {
     frame - KERNEL_HEADROOM
 }
 
-/// Opens a socket for a receive queue of an interface, with frames of 2048 or 4096 bytes, received into buffers of `pool`.
+/// Why a socket does not open.
+#[derive(Debug)]
+pub(super) struct Failed {
+    operation: &'static str,
+    errno: Errno,
+    /// What it would have of memory that cannot be swapped, bytes.
+    memory: usize,
+}
+
+impl Failed {
+    /// The error of a device.
+    pub(super) fn of(self, device: &str) -> Error {
+        let Self { operation, errno, memory } = self;
+        // What the kernel says over the limit.
+        if errno == Errno::ENOBUFS {
+            return Error::LockedMemory { device: device.to_owned(), bytes: memory };
+        }
+        Error::Device { operation, device: device.to_owned(), errno }
+    }
+}
+
+/// Opens a socket for a receive queue of an interface, with frames of 2048 or 4096 bytes, received into buffers of `pool`. It
+/// sends too where it is to.
 pub(super) fn open(
     interface: i32,
     queue: u32,
     frame: u32,
+    sends: bool,
     pool: &Mempool,
-) -> Result<(OwnedFd, Receiver, Sender), Errno> {
+) -> Result<(OwnedFd, Receiver, Option<Sender>), Failed> {
+    let frames = if sends { 2 * FRAMES } else { FRAMES };
+    let bytes = frames as usize * frame as usize;
+    let failed = |operation| move |errno| Failed { operation, errno, memory: bytes };
     // SAFETY: makes a descriptor, which is owned at once.
     let raw = unsafe { libc::socket(AF_XDP.into(), libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    Errno::result(raw)?;
+    Errno::result(raw).map_err(failed("opening an AF_XDP socket"))?;
     // SAFETY: see above.
     let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-    let memory = Mapping::anonymous(2 * FRAMES as usize * frame as usize)?;
+    let memory = Mapping::anonymous(bytes).map_err(failed("allocating frames"))?;
     let registration = libc::xdp_umem_reg {
         addr: memory.start().expose_provenance() as u64,
         len: memory.length() as u64,
@@ -87,23 +115,10 @@ pub(super) fn open(
         flags: 0,
         tx_metadata_len: 0,
     };
-    set(&fd, libc::SOL_XDP, libc::XDP_UMEM_REG, &registration)?;
-    for ring in
-        [libc::XDP_UMEM_FILL_RING, libc::XDP_UMEM_COMPLETION_RING, libc::XDP_RX_RING, libc::XDP_TX_RING]
-    {
-        set(&fd, libc::SOL_XDP, ring, &FRAMES)?;
-    }
-    // Older kernels do not know the one, and the other takes a privilege: fewer packets per call then.
-    let _ = set(&fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &SEND_BUDGET);
-    let _ = set(&fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER);
-    let offsets = offsets_of(&fd)?;
-    let fill_page = libc::off_t::try_from(libc::XDP_UMEM_PGOFF_FILL_RING).map_err(|_| Errno::EOVERFLOW)?;
-    let completed_page =
-        libc::off_t::try_from(libc::XDP_UMEM_PGOFF_COMPLETION_RING).map_err(|_| Errno::EOVERFLOW)?;
-    let received = Ring::map(&fd, FRAMES, &offsets.rx, libc::XDP_PGOFF_RX_RING, End::Consumer)?;
-    let waiting = Ring::map(&fd, FRAMES, &offsets.tx, libc::XDP_PGOFF_TX_RING, End::Producer)?;
-    let mut fill = Ring::map(&fd, FRAMES, &offsets.fr, fill_page, End::Producer)?;
-    let completed = Ring::map(&fd, FRAMES, &offsets.cr, completed_page, End::Consumer)?;
+    set(&fd, libc::SOL_XDP, libc::XDP_UMEM_REG, &registration)
+        .map_err(failed("sharing frames with the kernel"))?;
+    let rings = Rings::make(&fd, sends).map_err(failed("making the rings of an AF_XDP socket"))?;
+    let Rings { received, waiting, mut fill, completed } = rings;
     // The first half is for receiving.
     let address = |number: u32| u64::from(number) * u64::from(frame);
     for number in 0..FRAMES {
@@ -111,13 +126,50 @@ pub(super) fn open(
         unsafe { fill.write(number, address(number)) };
     }
     fill.publish(FRAMES);
-    patiently(|| bind(&fd, interface, queue))?;
-    let duplicate = fd.try_clone().map_err(|_| Errno::EMFILE)?;
-    let socket = Arc::new(Socket { fd, memory, frame, waiting: waiting.indices().clone() });
-    let free = (FRAMES..2 * FRAMES).rev().map(address).collect();
-    let (pool, shared) = (pool.clone(), Arc::clone(&socket));
-    let receiver = Receiver { received, fill, pool, socket: shared, empty: 0 };
-    Ok((duplicate, receiver, Sender { waiting, completed, free, socket }))
+    patiently(|| bind(&fd, interface, queue)).map_err(failed("binding an AF_XDP socket"))?;
+    let duplicate =
+        fd.try_clone().map_err(|_| Errno::EMFILE).map_err(failed("duplicating an AF_XDP socket"))?;
+    let unsent = waiting.as_ref().map(|waiting| waiting.indices().clone());
+    let socket = Arc::new(Socket { fd, memory, frame, unsent });
+    let free = (FRAMES..frames).rev().map(address).collect();
+    let sender = waiting.map(|waiting| Sender { waiting, completed, free, socket: Arc::clone(&socket) });
+    Ok((duplicate, Receiver { received, fill, pool: pool.clone(), socket, empty: 0 }, sender))
+}
+
+struct Rings {
+    received: Ring<libc::xdp_desc>,
+    fill: Ring<u64>,
+    waiting: Option<Ring<libc::xdp_desc>>,
+    completed: Ring<u64>,
+}
+
+impl Rings {
+    fn make(fd: &OwnedFd, sends: bool) -> Result<Self, Errno> {
+        let page = |offset: u64| libc::off_t::try_from(offset).map_err(|_| Errno::EOVERFLOW);
+        for ring in [libc::XDP_UMEM_FILL_RING, libc::XDP_UMEM_COMPLETION_RING, libc::XDP_RX_RING] {
+            set(fd, libc::SOL_XDP, ring, &FRAMES)?;
+        }
+        if sends {
+            set(fd, libc::SOL_XDP, libc::XDP_TX_RING, &FRAMES)?;
+            // Older kernels do not know the one, and the other takes a privilege: fewer packets per call then.
+            let _ = set(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &SEND_BUDGET);
+            let _ = set(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER);
+        }
+        let offsets = offsets_of(fd)?;
+        let send = || Ring::map(fd, FRAMES, &offsets.tx, libc::XDP_PGOFF_TX_RING, End::Producer);
+        Ok(Self {
+            received: Ring::map(fd, FRAMES, &offsets.rx, libc::XDP_PGOFF_RX_RING, End::Consumer)?,
+            fill: Ring::map(fd, FRAMES, &offsets.fr, page(libc::XDP_UMEM_PGOFF_FILL_RING)?, End::Producer)?,
+            waiting: sends.then(send).transpose()?,
+            completed: Ring::map(
+                fd,
+                FRAMES,
+                &offsets.cr,
+                page(libc::XDP_UMEM_PGOFF_COMPLETION_RING)?,
+                End::Consumer,
+            )?,
+        })
+    }
 }
 
 impl Socket {
@@ -150,12 +202,13 @@ impl Socket {
     /// Lets the kernel send what waits, where it does not by itself. While the link is down it takes one packet or none per call,
     /// and does not always tell: so what was left over is tried again with the next packets, and without any now and then.
     fn kick(&self) {
+        let Some(unsent) = &self.unsent else { return };
         Indices::published();
-        let mut pending = self.waiting.pending();
-        while pending > 0 && self.waiting.needs_wakeup() {
+        let mut pending = unsent.pending();
+        while pending > 0 && unsent.needs_wakeup() {
             // SAFETY: no buffer is passed.
             let sent = unsafe { libc::send(self.fd.as_raw_fd(), ptr::null(), 0, libc::MSG_DONTWAIT) };
-            let left = self.waiting.pending();
+            let left = unsent.pending();
             // The kernel ends a call after so many packets. Without progress it is the interface that does not take any.
             if sent == 0 || left >= pending {
                 break;

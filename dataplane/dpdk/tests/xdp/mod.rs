@@ -1,17 +1,21 @@
 //! Interfaces by AF_XDP, and what senders on the same machine leave to their interface.
 
+mod vlan;
+
 use std::{
     net::UdpSocket,
     time::{Duration, Instant},
 };
 
-use dpdk::{AfXdp, Burst, Device, Error, Mempool, RxQueue, TxQueue};
+use dpdk::{AfXdp, AfXdpConfig, Burst, Device, Error, Mempool, RxQueue, TxQueue};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Netns, alone, eal, frame, is_root, receive, receive_on, send_frame, send_on, start};
 
+const CONFIG: AfXdpConfig = AfXdpConfig { mtu: 1500, senders: 1, generic: false };
+
 fn open(netns: &Netns, pool: &Mempool) -> (AfXdp, RxQueue, TxQueue) {
-    let opened = netns.run(|| AfXdp::open("port", 1500, 1, pool));
+    let opened = netns.run(|| AfXdp::open("port", &CONFIG, pool));
     let (device, mut rx, mut tx) = opened.unwrap();
     assert_eq!((rx.len(), tx.len()), (1, 1), "a veth has one queue");
     (device, rx.remove(0), tx.remove(0))
@@ -64,7 +68,7 @@ fn af_xdp_carries_frames_and_gives_the_interface_back() {
     assert_eq!(receive(&mut rx, Duration::from_secs(5)).unwrap(), frame(60, 7));
 
     // While it is open nobody else can have it.
-    assert!(matches!(netns.run(|| AfXdp::open("port", 1500, 1, &pool)), Err(Error::Device { .. })));
+    assert!(matches!(netns.run(|| AfXdp::open("port", &CONFIG, &pool)), Err(Error::Device { .. })));
     drop(rx);
     let (device, error) = device.close().unwrap_err();
     assert!(matches!(error, Error::QueuesInUse { count: 1, .. }), "{error}");
@@ -210,10 +214,88 @@ fn af_xdp_refuses_what_it_cannot_carry() {
     let _alone = alone();
     let (_eal, pool) = eal();
     let netns = veth("xdpno");
-    let open =
-        |interface: &str, mtu| netns.run(|| AfXdp::open(interface, mtu, 1, &pool)).unwrap_err().to_string();
-    assert!(open("nothing", 1500).contains("interface nothing does not exist"));
-    assert!(open("port", AfXdp::MAX_MTU + 1).contains("room for the MTU"));
+    let open = |interface: &str, mtu| {
+        let config = AfXdpConfig { mtu, generic: true, ..CONFIG };
+        netns.run(|| AfXdp::open(interface, &config, &pool)).map(drop).unwrap_err()
+    };
+    let unsuited = |interface: &str, mtu, wanted: &str| {
+        let error = open(interface, mtu);
+        assert!(matches!(error, Error::NoAfXdp { .. }), "{error:?}");
+        assert!(error.to_string().contains(wanted), "{error}");
+    };
+    assert!(open("nothing", 1500).to_string().contains("interface nothing does not exist"));
+    unsuited("port", AfXdp::MAX_MTU + 1, "an MTU of 3823 bytes");
+    unsuited("port", u32::MAX, "an MTU of");
+    // Nobody knows by how many queues a macvlan receives: what comes by others than the first would be lost.
+    netns.ip("link add macvlan link port type macvlan");
+    unsuited("macvlan", 1500, "does not tell how many queues");
+    netns.ip("link del macvlan");
+    // What the driver refuses the kernel does not do in its place: it would lose what it has merged.
+    netns.ip("link set peer mtu 9000");
+    unsuited("port", 1500, "lower it there too");
+    netns.ip("link del port");
+    netns.ip("link add port type veth peer name peer numtxqueues 2");
+    netns.sh("ethtool -L peer tx 2");
+    unsuited("port", 1500, "fewer receive queues");
+    netns.ip("link set peer up");
+    netns.sh("ethtool -L peer tx 1");
+    let (device, rx, tx) = self::open(&netns, &pool);
+    drop((rx, tx));
+    device.close().unwrap();
+}
+
+/// An interface need not have as many queues to send by as to receive.
+#[test]
+fn af_xdp_sends_by_queues_that_are_there() {
+    if !is_root() {
+        return;
+    }
+    let _alone = alone();
+    let (_eal, pool) = eal();
+    let netns = Netns::new("xdpqueues");
+    netns
+        .ip("link add port numrxqueues 4 numtxqueues 2 type veth peer name peer numrxqueues 2 numtxqueues 4");
+    netns.sh("ethtool -L port rx 4 tx 2 && ethtool -L peer rx 2 tx 4");
+    netns.ip("link set peer up");
+    for (senders, wanted) in [(1, 1), (2, 2), (8, 2)] {
+        let config = AfXdpConfig { senders, ..CONFIG };
+        let (device, rx, mut tx) = netns.run(|| AfXdp::open("port", &config, &pool)).unwrap();
+        assert_eq!((rx.len(), tx.len()), (4, wanted));
+        let peer = netns.packet_socket("peer");
+        for queue in &mut tx {
+            send_frame(queue, &pool, &frame(100, 3));
+            assert_eq!(receive_on(&peer).unwrap(), frame(100, 3));
+        }
+        drop((rx, tx));
+        device.close().unwrap();
+    }
+}
+
+/// What an interface does to packets on their way in is off while it is ours, and as before afterwards.
+#[test]
+fn af_xdp_has_the_interface_leave_packets_as_they_are() {
+    if !is_root() {
+        return;
+    }
+    let _alone = alone();
+    let (_eal, pool) = eal();
+    let netns = veth("xdpbare");
+    netns.sh("ethtool -K port gro on");
+    let is = |what: &str| netns.sh(&format!("ethtool -k port | grep -q \"{what}\""));
+    let as_before = || {
+        is("^generic-receive-offload: on");
+        is("^rx-vlan-offload: on");
+    };
+    as_before();
+    let (device, rx, tx) = open(&netns, &pool);
+    is("^generic-receive-offload: off");
+    is("^rx-vlan-offload: off");
+    drop((rx, tx));
+    device.close().unwrap();
+    as_before();
+    netns.ip("link set peer mtu 9000");
+    netns.run(|| AfXdp::open("port", &CONFIG, &pool)).unwrap_err();
+    as_before();
 }
 
 /// The interface does not compute checksums for a packet socket, nor for XDP.
