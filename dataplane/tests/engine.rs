@@ -134,6 +134,34 @@ async fn an_mtu_beyond_the_ring_is_not_promised() {
     rig.apply_well(v1::TopologySpec::default()).await;
 }
 
+/// What the kernel has no room for, because the workers do not come, is shown too.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_port_loses_before_the_engine_is_counted() {
+    if !is_root() {
+        return;
+    }
+    let mut rig = Rig::start(&[]).await;
+    rig.wire("a", "wa", &["10.1.0.10/24"]);
+    rig.apply_well(v1::TopologySpec { ports: vec![netdev("pa", "wa", "")], ..Default::default() }).await;
+    let pid = nix::unistd::Pid::from_raw(rig.pid().cast_signed());
+    rig.run("a", "ip neigh add 10.1.0.99 lladdr 02:00:00:00:00:99 dev eth0");
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let netns = dataplane::host::Netns::open(rig.netns_path("a").as_ref()).unwrap();
+    let flood = || {
+        let socket = std::net::UdpSocket::bind("10.1.0.10:0").unwrap();
+        for _ in 0..3000 {
+            socket.send_to(&[0; 100], "10.1.0.99:9").unwrap();
+        }
+    };
+    netns.run(flood).unwrap();
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
+    let missed = |port: &v1::PortCounters| {
+        port.drops.iter().find(|drop| drop.reason == "rx-missed").map_or(0, |drop| drop.packets)
+    };
+    let port = rig.port_when("pa", |port| port.rx_packets + missed(port) >= 3000).await;
+    assert!(missed(&port) > 1000, "{port:#?}");
+}
+
 /// Both kinds of socket carry an interface.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_netdev_port_is_carried_by_what_is_asked_for() {

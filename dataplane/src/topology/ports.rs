@@ -1,6 +1,7 @@
 //! Opening and closing ports: device, queues, shadow.
 
 mod backend;
+mod losses;
 mod sockets;
 
 use std::io;
@@ -19,6 +20,7 @@ use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 use self::backend::{Backend, Queues};
+pub use self::losses::Losses;
 use super::mac::{End, mac_of};
 use super::spec::{Device, MAX_MTU, Port};
 use crate::config::NetdevBackend;
@@ -68,6 +70,8 @@ pub struct OpenPort {
     pub link: dpdk::Link,
     /// Counters that forwarding does not keep.
     pub count: Arc<PortCount>,
+    /// What was lost before forwarding saw it.
+    pub losses: Arc<Losses>,
     /// Largest MTU its buffers take.
     pub capacity: u32,
     backend: Backend,
@@ -508,6 +512,7 @@ impl Ports {
             polled_by,
             link: ready.link,
             count,
+            losses: Arc::default(),
             capacity: ready.capacity,
             backend: ready.backend,
             shadow: ready.shadow,
@@ -662,6 +667,16 @@ impl OpenPort {
             self.show_carrier(name);
         }
         Ok(changed)
+    }
+
+    /// Reads what the device has lost.
+    pub fn count_losses(&self, name: &str) {
+        match self.backend.stats() {
+            Ok(Some(stats)) => self.losses.record(&stats),
+            Ok(None) => {}
+            // It has gone, which is noticed elsewhere.
+            Err(error) => tracing::debug!(port = name, %error, "no counters"),
+        }
     }
 
     /// Whether it is a TAP whose device exists, in whatever namespace.

@@ -14,7 +14,7 @@ mod socket;
 
 use std::{
     os::fd::OwnedFd,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -22,11 +22,11 @@ use std::{
 use nix::errno::Errno;
 
 pub(crate) use self::bpf::drop_behind_packet_sockets;
-use self::bpf::{Mode, SocketMap};
+use self::bpf::{Counter, Mode, SocketMap};
 pub(crate) use self::checksum::complete as complete_checksums;
 pub(crate) use self::socket::{Receiver, Sender};
 use crate::port::{Bare, Channels, FRAME_OVERHEAD, Interface, Shared, WaitFd};
-use crate::{Error, Link, Mempool, RxQueue, TxQueue};
+use crate::{Error, Link, Mempool, PortStats, RxQueue, TxQueue};
 
 /// Sizes of a frame in the memory that is shared with the kernel, bytes: the kernel wants a power of two up to a page.
 const FRAME_SIZES: [u32; 2] = [2048, 4096];
@@ -63,6 +63,9 @@ pub struct AfXdp {
     // First: nothing comes any more when the sockets close.
     _program: OwnedFd,
     interface: Bare,
+    /// Duplicates, by queue.
+    sockets: Vec<OwnedFd>,
+    queueless: Counter,
     shared: Arc<Shared>,
     max_mtu: u32,
     native: bool,
@@ -121,13 +124,14 @@ impl AfXdp {
         let index = interface.interface().index();
         let map = SocketMap::new(receivers).map_err(fail("making a map of sockets"))?;
         let shared = Arc::new(Shared::without_port(name.clone()));
-        let (mut rx, mut tx) = (Vec::new(), Vec::new());
+        let (mut rx, mut tx, mut sockets) = (Vec::new(), Vec::new(), Vec::new());
         for queue in 0..receivers {
             let (fd, receiver, sender) = socket::open(index, queue, frame, queue < senders, pool)
                 .map_err(|failed| failed.of(&name))?;
             map.insert(queue, &fd).map_err(fail("filling the map of sockets"))?;
             // There are far fewer queues.
             let number = u16::try_from(queue).unwrap_or(u16::MAX);
+            sockets.push(fd.try_clone().map_err(|_| fail("duplicating an AF_XDP socket")(Errno::EMFILE))?);
             rx.push(RxQueue::of_socket(Arc::clone(&shared), number, WaitFd::socket(fd), receiver));
             tx.extend(sender.map(|sender| TxQueue::of_socket(Arc::clone(&shared), number, sender)));
         }
@@ -145,7 +149,8 @@ impl AfXdp {
             }
         };
         let max_mtu = socket::room_in(frame) - FRAME_OVERHEAD;
-        Ok((Self { _program: program, interface, shared, max_mtu, native }, rx, tx))
+        let queueless = map.into_counter();
+        Ok((Self { _program: program, interface, sockets, queueless, shared, max_mtu, native }, rx, tx))
     }
 
     /// Its name in logs.
@@ -193,6 +198,30 @@ impl AfXdp {
             .interface()
             .set_promiscuous(on)
             .map_err(|errno| self.error("setting promiscuous mode", errno))
+    }
+
+    /// What was lost on the way to the queues; the rest is not counted here, and 0.
+    ///
+    /// # Errors
+    ///
+    /// Never, in practice.
+    pub fn stats(&self) -> Result<PortStats, Error> {
+        let fail = |errno| self.error("reading the counters", errno);
+        let lost = self.shared.lost();
+        let mut stats = PortStats {
+            rx_no_queue: self.queueless.read().map_err(fail)?,
+            rx_no_buffer: lost.no_buffer.load(Ordering::Relaxed),
+            rx_too_big: lost.too_big.load(Ordering::Relaxed),
+            rx_errors: lost.invalid.load(Ordering::Relaxed),
+            ..PortStats::default()
+        };
+        for socket in &self.sockets {
+            let kernel = socket::statistics(socket).map_err(fail)?;
+            // Without a frame to receive into, and without a place in the ring.
+            stats.rx_missed += kernel.rx_dropped + kernel.rx_ring_full;
+            stats.tx_errors += kernel.tx_invalid_descs;
+        }
+        Ok(stats)
     }
 
     /// Gives the interface back.

@@ -6,13 +6,14 @@
 use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     ptr, slice,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use nix::errno::Errno;
 
 use super::ring::{End, Indices, Mapping, Ring};
 use super::{checksum, patiently};
+use crate::port::{Lost, length_of};
 use crate::{Burst, Error, Mempool};
 
 /// Frames for receiving, and for sending; each ring has as many entries.
@@ -219,8 +220,11 @@ impl Socket {
 }
 
 impl Receiver {
-    /// Adds what has arrived to `burst`, as far as there is room, and says how many packets that were.
-    pub(crate) fn receive<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
+    /// Adds what has arrived to `burst`, as far as there is room, and says how many packets that were. Counts what it drops.
+    pub(crate) fn receive<const N: usize>(&mut self, burst: &mut Burst<N>, lost: &Lost) -> usize {
+        if burst.is_full() {
+            return 0;
+        }
         let waiting = self.received.available();
         if waiting == 0 {
             self.nothing_came();
@@ -230,35 +234,61 @@ impl Receiver {
         debug_assert!(waiting <= FRAMES);
         let before = burst.len();
         let room = u32::try_from(N - before).unwrap_or(u32::MAX);
-        let count = waiting.min(room);
-        // Without buffers they wait, and the kernel drops what comes after them.
-        if !self.pool.alloc_burst(burst, count as usize) {
-            return 0;
+        let mut count = waiting.min(room);
+        while !self.pool.alloc_burst(burst, count as usize) {
+            if count <= 1 {
+                self.discard(waiting, lost);
+                return 0;
+            }
+            count /= 2;
         }
-        let mut all_fit = true;
+        let (mut too_big, mut invalid) = (0, 0);
         for (index, packet) in (0..count).zip(burst.iter_mut().skip(before)) {
             // SAFETY: below what is available.
             let descriptor = unsafe { self.received.read(index) };
             // SAFETY: the kernel gave the frame up, and it goes back below, at the end.
-            let bytes = unsafe { self.socket.packet(&descriptor) }.unwrap_or_default();
-            if packet.copy_from_slice(bytes) {
-                // A peer on this machine may have left it to its interface, and XDP does not tell.
-                checksum::complete(packet.data_mut());
-            } else {
-                all_fit = false;
+            match unsafe { self.socket.packet(&descriptor) } {
+                // A peer on this machine may have left its checksum to its interface, and XDP does not tell.
+                Some(bytes) if packet.copy_from_slice(bytes) => checksum::complete(packet.data_mut()),
+                Some(_) => too_big += 1,
+                None => invalid += 1,
             }
-            // SAFETY: there are as many entries as frames: for each that came back the kernel has read one, whether or not it has
-            // told.
-            unsafe { self.fill.write(index, descriptor.addr & !u64::from(self.socket.frame - 1)) };
+            self.return_frame(index, &descriptor);
         }
+        self.give_back(count);
+        if too_big + invalid > 0 {
+            burst.retain(|packet| !packet.is_empty());
+            lost.too_big.fetch_add(too_big, Ordering::Relaxed);
+            lost.invalid.fetch_add(invalid, Ordering::Relaxed);
+        }
+        burst.len() - before
+    }
+
+    /// Drops what has come, for want of any buffer: it would only be older when there is one, and whoever waits for this queue
+    /// would be woken again and again.
+    #[cold]
+    fn discard(&mut self, count: u32, lost: &Lost) {
+        for index in 0..count {
+            // SAFETY: below what is available.
+            let descriptor = unsafe { self.received.read(index) };
+            self.return_frame(index, &descriptor);
+        }
+        self.give_back(count);
+        lost.no_buffer.fetch_add(count.into(), Ordering::Relaxed);
+    }
+
+    /// Puts the frame of the packet that is `index` behind the first into the fill ring, at the same place.
+    fn return_frame(&mut self, index: u32, descriptor: &libc::xdp_desc) {
+        // SAFETY: there are as many entries as frames: for each that came back the kernel has read one, whether or not it has
+        // told.
+        unsafe { self.fill.write(index, descriptor.addr & !u64::from(self.socket.frame - 1)) };
+    }
+
+    fn give_back(&mut self, count: u32) {
         self.received.publish(count);
         self.fill.publish(count);
         Indices::published();
         self.wake_driver();
-        if !all_fit {
-            burst.retain(|packet| !packet.is_empty());
-        }
-        burst.len() - before
     }
 
     fn nothing_came(&mut self) {
@@ -333,13 +363,6 @@ fn offset(address: u64) -> usize {
     usize::try_from(address).unwrap_or(usize::MAX)
 }
 
-/// The size of a structure that the kernel knows, which is small.
-const fn length_of<T>() -> libc::socklen_t {
-    #[expect(clippy::cast_possible_truncation)]
-    let length = size_of::<T>() as libc::socklen_t;
-    length
-}
-
 fn bind(fd: &OwnedFd, interface: i32, queue: u32) -> Result<(), Errno> {
     let address = libc::sockaddr_xdp {
         sxdp_family: AF_XDP,
@@ -372,4 +395,17 @@ fn offsets_of(fd: &OwnedFd) -> Result<libc::xdp_mmap_offsets, Errno> {
     })?;
     // Before Linux 5.4 it is shorter, without flags.
     if length as usize == size_of::<libc::xdp_mmap_offsets>() { Ok(offsets) } else { Err(Errno::EOPNOTSUPP) }
+}
+
+/// The kernel's counters of a socket.
+pub(super) fn statistics(fd: &OwnedFd) -> Result<libc::xdp_statistics, Errno> {
+    // SAFETY: a structure of numbers, for which zero is a value.
+    let mut statistics: libc::xdp_statistics = unsafe { std::mem::zeroed() };
+    let mut length = length_of::<libc::xdp_statistics>();
+    let (pointer, fd) = (ptr::from_mut(&mut statistics).cast(), fd.as_raw_fd());
+    // SAFETY: the structure is ours to write and has that length; older kernels fill less of it.
+    Errno::result(unsafe {
+        libc::getsockopt(fd, libc::SOL_XDP, libc::XDP_STATISTICS, pointer, &raw mut length)
+    })?;
+    Ok(statistics)
 }

@@ -94,6 +94,7 @@ fn af_xdp_survives_more_than_its_rings_hold() {
     let netns = veth("xdpfull");
     let (device, mut rx, mut tx) = open(&netns, &pool);
     let peer = netns.packet_socket("peer");
+    let mut lost = 0;
     // Several times around the rings: more at once than they have room for, then what they had room for.
     for _ in 0..5 {
         for number in 0..3000 {
@@ -108,6 +109,8 @@ fn af_xdp_survives_more_than_its_rings_hold() {
             }
         }
         assert!((1000..3000).contains(&received), "{received}");
+        lost += 3000 - u64::from(received);
+        assert_eq!(device.stats().unwrap().rx_missed, lost);
     }
     // The other way nothing is lost as long as it is accepted; the peer's socket is emptied as we go.
     let mut sent = 0_u16;
@@ -204,6 +207,83 @@ fn af_xdp_sends_again_after_its_link_was_down() {
         drop((rx, tx));
         device.close().unwrap();
     }
+}
+
+/// Whatever does not arrive is counted.
+#[test]
+fn af_xdp_counts_what_it_drops() {
+    if !is_root() {
+        return;
+    }
+    let _alone = alone();
+    let (_eal, pool) = eal();
+    let before = pool.in_use();
+    let netns = Netns::new("xdplost");
+    netns.ip("link add port numrxqueues 2 type veth peer name peer numrxqueues 2 numtxqueues 2");
+    netns.sh("ethtool -L peer tx 1 && ethtool -L port rx 1");
+    netns.ip("link set port mtu 3000");
+    netns.ip("link set peer mtu 3000 up");
+    for end in ["port", "peer"] {
+        netns.sh(&format!("echo 1 >/proc/sys/net/ipv6/conf/{end}/disable_ipv6"));
+    }
+    let config = AfXdpConfig { mtu: 3000, ..CONFIG };
+    let (device, mut rx, tx) = netns.run(|| AfXdp::open("port", &config, &pool)).unwrap();
+    assert_eq!(rx.len(), 1);
+    let peer = netns.packet_socket("peer");
+    let send = |number: u16| {
+        // UDP from different ports, which the peer spreads over its queues.
+        let mut packet = frame(60, 0);
+        packet[12..24].copy_from_slice(&[8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17]);
+        packet[34..36].copy_from_slice(&number.to_be_bytes());
+        send_on(&peer, &packet);
+    };
+    let mut burst = Burst::<64>::new();
+
+    // Larger than a buffer.
+    send_on(&peer, &frame(2500, 1));
+    send_on(&peer, &frame(60, 2));
+    assert_eq!(receive(&mut rx[0], Duration::from_secs(5)).unwrap(), frame(60, 2));
+    assert_eq!(device.stats().unwrap().rx_too_big, 1);
+
+    // Few buffers, then none.
+    let mut all = Vec::new();
+    while let Some(packet) = pool.alloc() {
+        all.push(packet);
+    }
+    all.truncate(all.len() - 5);
+    for number in 0..20 {
+        send(number);
+    }
+    let mut received = 0;
+    while rx[0].receive(&mut burst) > 0 {
+        received = burst.len();
+    }
+    assert_eq!(received, 5, "as many as there are buffers");
+    let stats = device.stats().unwrap();
+    assert_eq!((stats.rx_no_buffer, stats.rx_missed), (15, 0));
+    burst.clear();
+    drop(all);
+    send(1);
+    assert_eq!(rx[0].receive(&mut burst), 1, "the others do not come late");
+    burst.clear();
+
+    // Another queue appears, by which what the peer sends by its second one comes.
+    netns.sh("ethtool -L port rx 2 && ethtool -L peer rx 2 tx 2");
+    // The driver gives a new queue the program when it goes up.
+    netns.ip("link set port down");
+    netns.ip("link set port up");
+    let both = AfXdpConfig { senders: 2, ..config };
+    let (sender, peer_rx, mut peer_tx) = netns.run(|| AfXdp::open("peer", &both, &pool)).unwrap();
+    for number in [0, 1, 1, 0, 1] {
+        send_frame(&mut peer_tx[number], &pool, &frame(60, 4));
+    }
+    while rx[0].receive(&mut burst) > 0 {}
+    assert_eq!((burst.len(), device.stats().unwrap().rx_no_queue), (2, 3));
+    drop((peer_rx, peer_tx));
+    sender.close().unwrap();
+    drop((rx, tx, burst));
+    device.close().unwrap();
+    assert_eq!(pool.in_use(), before);
 }
 
 #[test]
