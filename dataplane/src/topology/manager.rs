@@ -361,6 +361,9 @@ impl Manager {
             "l2vni" => object.name.parse().is_ok_and(|vni: u32| desired.l2vnis.contains_key(&vni)),
             _ => object.name.parse().is_ok_and(|vni: u32| desired.vnis.contains_key(&vni)),
         });
+        let vnis = self.held.vnis.values().map(|vni| vni.udp_port);
+        let ports: BTreeSet<u16> = vnis.chain(self.held.l2vnis.values().map(|vni| vni.udp_port)).collect();
+        dpdk::set_vxlan_ports(ports);
         self.follow_mtus();
         self.follow_bridges();
         self.publish();

@@ -4,8 +4,10 @@
 //! call per poll, one of the 32 ports of Debian's DPDK, short sleeps in place of wake-ups, libxdp with its program files and
 //! pins in /sys/fs/bpf, and an XDP program that stays on the interface when the process dies.
 //!
+//! XDP sees a frame, and nothing that the kernel keeps beside it: a VLAN tag, or that a checksum is incomplete ([`checksum`]).
+//!
 //! On a veth the kernel copies each packet, the XDP program runs in the receiving end, and the sending end segments what it
-//! sends, for XDP takes no more than one packet. Checksums may still be incomplete: see [`checksum`].
+//! sends, for XDP takes no more than one packet.
 
 mod bpf;
 mod checksum;
@@ -24,6 +26,7 @@ use nix::errno::Errno;
 pub(crate) use self::bpf::drop_behind_packet_sockets;
 use self::bpf::{Counter, Mode, SocketMap};
 pub(crate) use self::checksum::complete as complete_checksums;
+pub use self::checksum::set_vxlan_ports;
 pub(crate) use self::socket::{Receiver, Sender};
 use crate::port::{Bare, Channels, FRAME_OVERHEAD, Interface, Shared, WaitFd};
 use crate::{Error, Link, Mempool, PortStats, RxQueue, TxQueue};
