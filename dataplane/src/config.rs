@@ -106,10 +106,12 @@ impl TapBackend {
 /// What carries the packets of Linux interfaces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum NetdevBackend {
-    /// `af-xdp` where kernel and interface can, else `af-packet`.
+    /// `af-xdp` for a NIC whose driver has XDP, tells its queues and leaves VLAN tags in frames; else, and for veth, macvlan and
+    /// whatever else the kernel makes, `af-packet`.
     #[default]
     Auto,
-    /// AF_XDP sockets.
+    /// AF_XDP sockets, or the port fails. Of a veth a frame that its other end sends with a VLAN tag comes without: switch that off
+    /// there (`ethtool -K PEER txvlan off`). In the kernel's receive path where the driver has no XDP.
     AfXdp,
     /// Packet sockets.
     AfPacket,

@@ -111,6 +111,24 @@ pub enum Error {
         /// Largest possible, bytes.
         max: u16,
     },
+    /// AF_XDP sockets cannot carry the packets of an interface, or not without loss; packet sockets may.
+    #[error("AF_XDP does not suit {device}: {why}")]
+    NoAfXdp {
+        /// The device.
+        device: String,
+        /// What is in the way, and what helps.
+        why: String,
+    },
+    /// More memory that cannot be swapped than the process may have.
+    #[error(
+        "{device} needs {bytes} bytes of locked memory for each of its queues: raise RLIMIT_MEMLOCK (ulimit -l) or give CAP_IPC_LOCK"
+    )]
+    LockedMemory {
+        /// The device.
+        device: String,
+        /// For one queue, bytes.
+        bytes: usize,
+    },
     /// A port closes when all its queues have come back.
     #[error("{device} cannot close: {count} of its queues are in use")]
     QueuesInUse {

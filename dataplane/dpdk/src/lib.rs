@@ -93,4 +93,4 @@ pub use port::{
     Probed, Started, has_vhost_net,
 };
 pub use queue::{RxQueue, TxQueue};
-pub use xdp::AfXdp;
+pub use xdp::{AfXdp, AfXdpConfig, set_vxlan_ports};

@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     marker::PhantomData,
     os::fd::{AsFd, BorrowedFd},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use dpdk_sys as sys;
@@ -30,7 +30,6 @@ pub struct RxQueue {
     port: u16,
     queue: u16,
     may_chain: bool,
-    chained: u64,
     /// Senders may have left checksums to their interface.
     incomplete: bool,
     wait: Option<WaitFd>,
@@ -42,9 +41,9 @@ pub struct RxQueue {
 impl RxQueue {
     pub(crate) fn new(shared: Arc<Shared>, queue: u16, wait: Option<WaitFd>, may_chain: bool) -> Self {
         let (port, kind) = (shared.id(), Kind::Port);
-        let (chained, incomplete) = (0, false);
+        let incomplete = false;
         let _one_thread_at_a_time = PhantomData;
-        Self { port, queue, may_chain, chained, incomplete, wait, kind, shared, _one_thread_at_a_time }
+        Self { port, queue, may_chain, incomplete, wait, kind, shared, _one_thread_at_a_time }
     }
 
     pub(crate) fn of_socket(shared: Arc<Shared>, queue: u16, wait: WaitFd, socket: xdp::Receiver) -> Self {
@@ -61,7 +60,7 @@ impl RxQueue {
     #[inline]
     pub fn receive<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
         if let Kind::Socket(socket) = &mut self.kind {
-            return socket.receive(burst);
+            return socket.receive(burst, self.shared.lost());
         }
         let before = burst.len();
         let spare = burst.spare();
@@ -84,18 +83,12 @@ impl RxQueue {
         burst.len() - before
     }
 
-    /// Packets larger than one buffer that the driver chained, and that were dropped therefore.
-    pub fn chained(&self) -> u64 {
-        self.chained
-    }
-
+    /// Drops packets larger than one buffer, which the driver chained.
     #[cold]
     fn drop_chained<const N: usize>(&mut self, burst: &mut Burst<N>) {
-        burst.retain(|packet| {
-            let chained = packet.is_chained();
-            self.chained += u64::from(chained);
-            !chained
-        });
+        let before = burst.len();
+        burst.retain(|packet| !packet.is_chained());
+        self.shared.lost().too_big.fetch_add((before - burst.len()) as u64, Ordering::Relaxed);
     }
 
     /// Number of the DPDK port, which [`Mbuf::port`](crate::Mbuf::port) repeats; meaningless for AF_XDP.
@@ -123,8 +116,12 @@ impl RxQueue {
     }
 
     /// Makes [`wait_fd`](Self::wait_fd) report packets that arrive from now on. Packets may have arrived before:
-    /// [`receive`](Self::receive) once more after arming, and sleep only when that was empty.
+    /// [`receive`](Self::receive) once more after arming, and sleep only when that was empty. Of an AF_XDP socket, what it could
+    /// not send before is tried again.
     pub fn arm(&mut self) {
+        if let Kind::Socket(socket) = &self.kind {
+            socket.about_to_sleep();
+        }
         if let Some(wait) = &self.wait {
             wait.arm(self.port, self.queue);
         }

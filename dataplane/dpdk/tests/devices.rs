@@ -557,10 +557,43 @@ fn chained_packets_are_dropped_and_counted() {
     let mut burst = Burst::<32>::new();
     while rx.receive(&mut burst) > 0 {}
     assert_eq!(burst.iter().map(dpdk::Mbuf::data).collect::<Vec<_>>(), [&frames[1], &frames[4]]);
-    assert_eq!(rx.chained(), 4);
+    assert_eq!(port.stats().unwrap().rx_too_big, 4);
     drop((rx, tx, burst));
     port.close().unwrap();
     assert_eq!(pool.in_use(), before);
+}
+
+/// What the kernel had no room for.
+#[test]
+fn what_a_packet_socket_misses_is_counted() {
+    if !is_root() {
+        return;
+    }
+    let _alone = alone();
+    let (eal, pool) = eal();
+    let netns = Netns::new("missed");
+    netns.ip("link add port type veth peer name peer");
+    netns.ip("link set peer up");
+    let (port, mut rx, tx) = netns.run(|| start(&Device::af_packet("port"), eal, &pool));
+    let peer = netns.packet_socket("peer");
+    let mut last = 0;
+    for round in 1..=2 {
+        for number in 0..1000_u32 {
+            send_on(&peer, &frame(60, number.to_le_bytes()[0]));
+        }
+        let mut received = 0;
+        let mut burst = Burst::<32>::new();
+        while rx.receive(&mut burst) > 0 {
+            received += burst.iter().filter(|packet| is_ours(packet.data())).count() as u64;
+            burst.clear();
+        }
+        let missed = port.stats().unwrap().rx_missed;
+        assert!(received < 1000 && received + (missed - last) >= 1000, "round {round}: {received} {missed}");
+        assert_eq!(port.stats().unwrap().rx_missed, missed, "and stays");
+        last = missed;
+    }
+    drop((rx, tx));
+    port.close().unwrap();
 }
 
 #[test]

@@ -37,6 +37,9 @@ pub struct Link {
     pub controller: u32,
     /// It is a bridge.
     pub is_bridge: bool,
+    /// The kind of a device that the kernel makes (`IFLA_INFO_KIND`: `veth`, `macvlan`, `bond`...); none of one that is there with
+    /// its hardware, or what a hypervisor passes off as such.
+    pub kind: Option<String>,
     /// The longest frame that it is given to segment, bytes; 0 where the kernel does not say.
     pub gso_max_size: u32,
     /// The same of IPv4, which has a limit of its own since Linux 6.3.
@@ -63,6 +66,10 @@ impl Link {
                 LinkAttribute::Controller(controller) => link.controller = controller,
                 LinkAttribute::LinkInfo(infos) => {
                     link.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
+                    link.kind = infos.iter().find_map(|info| match info {
+                        LinkInfo::Kind(kind) => Some(kind.to_string()),
+                        _ => None,
+                    });
                 }
                 _ => {}
             }

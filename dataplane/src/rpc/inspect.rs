@@ -246,14 +246,13 @@ fn snapshot(services: &Services) -> v1::CountersReply {
                 .collect::<Vec<_>>()
         };
         let mut drops = of_kind(Kind::Drop);
-        let tx_full = own.tx_full.load(Ordering::Relaxed);
-        let name_of = Reason::TxFull.name();
-        match drops.iter_mut().find(|drop| drop.reason == name_of) {
-            Some(drop) => drop.packets += tx_full,
-            None if tx_full > 0 => {
-                drops.push(v1::ReasonCounter { reason: name_of.to_owned(), packets: tx_full });
+        let tx_full = (Reason::TxFull.name(), own.tx_full.load(Ordering::Relaxed));
+        let lost = names.losses.get(&id).into_iter().flat_map(|losses| losses.reasons());
+        for (reason, packets) in lost.chain([tx_full]).filter(|&(_, packets)| packets > 0) {
+            match drops.iter_mut().find(|drop| drop.reason == reason) {
+                Some(drop) => drop.packets += packets,
+                None => drops.push(v1::ReasonCounter { reason: reason.to_owned(), packets }),
             }
-            None => {}
         }
         ports.push(v1::PortCounters {
             port: name.clone(),

@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use super::plan::{Held, Step, plan};
-use super::ports::{Namespaces, OpenPort, Ports, TAP_MTU};
+use super::ports::{Losses, Namespaces, OpenPort, Ports, TAP_MTU};
 use super::spec::{DEFAULT_VRF, Desired, Device, L2Vni, ObjectName, Port};
 use super::state::{self, PortView, View};
 use crate::error::Error;
@@ -28,7 +28,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// How often links are read that nobody reports: those of PCI devices, of vhost-user and memif ports, and of TAPs in
 /// namespaces of others.
 const LINK_POLL: Duration = Duration::from_millis(200);
-/// How often memory that workers may still have looked at is looked after.
+/// How often memory that workers may still have looked at is looked after, and what devices count.
 const RECLAIM: Duration = Duration::from_secs(1);
 
 /// What the thread is asked.
@@ -45,6 +45,8 @@ enum Request {
 pub struct Names {
     /// Ports, with the counters that forwarding does not keep.
     pub ports: BTreeMap<PortId, (String, Arc<PortCount>)>,
+    /// What ports lost before forwarding saw it.
+    pub losses: BTreeMap<PortId, Arc<Losses>>,
     /// The router's interfaces in L2VNIs.
     pub svis: BTreeMap<PortId, u32>,
     /// VRFs, the default one included.
@@ -212,6 +214,9 @@ impl Manager {
             let now = Instant::now();
             if now >= next_reclaim {
                 lock(&self.control).reclaim();
+                for (name, open) in &self.open {
+                    open.count_losses(name);
+                }
                 next_reclaim = now + RECLAIM;
             }
             let mut until = next_reclaim;
@@ -367,6 +372,9 @@ impl Manager {
             "l2vni" => object.name.parse().is_ok_and(|vni: u32| desired.l2vnis.contains_key(&vni)),
             _ => object.name.parse().is_ok_and(|vni: u32| desired.vnis.contains_key(&vni)),
         });
+        let vnis = self.held.vnis.values().map(|vni| vni.udp_port);
+        let ports: BTreeSet<u16> = vnis.chain(self.held.l2vnis.values().map(|vni| vni.udp_port)).collect();
+        dpdk::set_vxlan_ports(ports);
         self.follow_mtus();
         self.follow_bridges();
         self.publish();
@@ -661,6 +669,7 @@ impl Manager {
                 .iter()
                 .map(|(name, open)| (open.id, (name.clone(), Arc::clone(&open.count))))
                 .collect(),
+            losses: self.open.values().map(|open| (open.id, Arc::clone(&open.losses))).collect(),
             svis: self.svis.iter().map(|(&vni, &svi)| (svi, vni)).collect(),
             vrfs: self
                 .vrfs

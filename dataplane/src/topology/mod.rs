@@ -11,6 +11,6 @@ mod state;
 pub use mac::{End, mac_of};
 pub use manager::{Names, SharedControl, Topology, lock, share, unlock_fair};
 pub use plan::{Held, Step, plan};
-pub use ports::{Carriers, Namespaces, Ports};
+pub use ports::{Carriers, Losses, Namespaces, Ports};
 pub use spec::{DEFAULT_VRF, Desired, Device, L3Vni, ObjectName, Port, Refusal, address};
 pub use state::{PortView, View, render, vni_mtu};

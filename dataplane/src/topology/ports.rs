@@ -1,6 +1,7 @@
 //! Opening and closing ports: device, queues, shadow.
 
 mod backend;
+mod losses;
 mod sockets;
 
 use std::io;
@@ -9,13 +10,17 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use dpdk::{AfXdp, Device as DpdkDevice, Eal, Mbuf, Memif, Mempool, MempoolConfig, PacketSocket, PortConfig};
+use dpdk::{
+    AfXdp, AfXdpConfig, Device as DpdkDevice, Eal, Mbuf, Memif, Mempool, MempoolConfig, PacketSocket,
+    PortConfig, RxQueue, TxQueue,
+};
 use forwarding::PortId;
 use ipnet::IpNet;
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 use self::backend::{Backend, Queues};
+pub use self::losses::Losses;
 use super::mac::{End, mac_of};
 use super::spec::{Device, MAX_MTU, Port};
 use crate::config::NetdevBackend;
@@ -55,7 +60,7 @@ pub struct OpenPort {
     pub mtu: u32,
     /// The router's addresses that came with the device.
     pub adopted: Vec<IpNet>,
-    /// DPDK's driver.
+    /// What carries its packets: DPDK's driver, `af_xdp`, `af_xdp (generic)` or `tap`.
     pub driver: String,
     /// Receive queues.
     pub rx_queues: u32,
@@ -65,6 +70,8 @@ pub struct OpenPort {
     pub link: dpdk::Link,
     /// Counters that forwarding does not keep.
     pub count: Arc<PortCount>,
+    /// What was lost before forwarding saw it.
+    pub losses: Arc<Losses>,
     /// Largest MTU its buffers take.
     pub capacity: u32,
     backend: Backend,
@@ -89,6 +96,14 @@ pub struct ReadyPort {
     shadow: Arc<Tap>,
     device: Device,
     capacity: u32,
+}
+
+/// An interface's AF_XDP sockets.
+struct OpenXdp {
+    device: AfXdp,
+    rx: Vec<RxQueue>,
+    tx: Vec<TxQueue>,
+    pool: Mempool,
 }
 
 /// Opens and closes ports.
@@ -191,7 +206,7 @@ impl Ports {
                 let adopted = self.adopter.adopt(interface, wanted.mtu, wanted.mac)?;
                 let mtu = adopted.link.mtu.min(MAX_MTU);
                 let own = <[u8; 6]>::try_from(&adopted.link.mac[..]).ok();
-                let mut ready = self.start_netdev(wanted, interface, mtu, own)?;
+                let mut ready = self.start_netdev(wanted, &adopted.link, mtu, own)?;
                 ready.adopted = adopted.addresses;
                 ready.cutting.socket = self.socket(interface)?;
                 // Multicast of protocols the interface never joined (IS-IS, ND): the kernel there has no addresses.
@@ -268,20 +283,35 @@ impl Ports {
         wanted.mac.unwrap_or_else(|| mac_of(&wanted.spec.name, End::Router))
     }
 
-    /// Opens an adopted interface by AF_XDP, or where that cannot be by a packet socket.
+    /// Opens an adopted interface by AF_XDP or by a packet socket.
     fn start_netdev(
         &mut self,
         wanted: &Port,
-        interface: &str,
+        link: &Link,
         mtu: u32,
         mac: Option<[u8; 6]>,
     ) -> Result<ReadyPort, Error> {
-        if self.carriers.netdev != NetdevBackend::AfPacket {
-            match self.start_xdp(wanted, interface, mtu, mac) {
-                Err(error) if self.carriers.netdev == NetdevBackend::Auto => {
-                    info!(interface, %error, "no AF_XDP here; a packet socket carries its packets");
+        let interface = &link.name;
+        let netdev = self.carriers.netdev;
+        if netdev == NetdevBackend::AfXdp {
+            let opened = self.open_xdp(interface, mtu, true)?;
+            return self.start_xdp(wanted, opened, mtu, mac);
+        }
+        if netdev == NetdevBackend::Auto {
+            // Who sends to a device that the kernel makes is the kernel, with tags and unfinished work beside the frames.
+            match &link.kind {
+                Some(kind) => {
+                    info!(interface, kind, "not a device of hardware: packet sockets carry its packets");
                 }
-                outcome => return outcome,
+                None => match self.open_xdp(interface, mtu, false) {
+                    Ok(opened) => return self.start_xdp(wanted, opened, mtu, mac),
+                    Err(Error::Dpdk(error @ dpdk::Error::NoAfXdp { .. })) => {
+                        info!(interface, %error, "packet sockets carry its packets");
+                    }
+                    Err(error) => {
+                        warn!(interface, %error, "AF_XDP failed; packet sockets carry its packets");
+                    }
+                },
             }
         }
         let device = DpdkDevice::af_packet(interface).max_mtu(small(mtu.max(USUAL_MTU)));
@@ -289,17 +319,21 @@ impl Ports {
         self.start(wanted, device, mtu, mac, &netns)
     }
 
+    fn open_xdp(&mut self, interface: &str, mtu: u32, generic: bool) -> Result<OpenXdp, Error> {
+        let pool = self.pool(room_for(mtu))?;
+        let config = AfXdpConfig { mtu, senders: small_count(self.workers.len()), generic };
+        let (device, rx, tx) = self.ports_netns.run(|| AfXdp::open(interface, &config, &pool))??;
+        Ok(OpenXdp { device, rx, tx, pool })
+    }
+
     fn start_xdp(
-        &mut self,
+        &self,
         wanted: &Port,
-        interface: &str,
+        opened: OpenXdp,
         mtu: u32,
         mac: Option<[u8; 6]>,
     ) -> Result<ReadyPort, Error> {
-        let pool = self.pool(room_for(mtu))?;
-        let senders = small_count(self.workers.len());
-        let open = || AfXdp::open(interface, mtu.max(USUAL_MTU), senders, &pool);
-        let (device, rx, tx) = self.ports_netns.run(open)??;
+        let OpenXdp { device, rx, tx, pool } = opened;
         let mac = match mac {
             Some(mac) => mac,
             None => device.mac()?,
@@ -481,6 +515,7 @@ impl Ports {
             polled_by,
             link: ready.link,
             count,
+            losses: Arc::default(),
             capacity: ready.capacity,
             backend: ready.backend,
             shadow: ready.shadow,
@@ -635,6 +670,16 @@ impl OpenPort {
             self.show_carrier(name);
         }
         Ok(changed)
+    }
+
+    /// Reads what the device has lost.
+    pub fn count_losses(&self, name: &str) {
+        match self.backend.stats() {
+            Ok(Some(stats)) => self.losses.record(&stats),
+            Ok(None) => {}
+            // It has gone, which is noticed elsewhere.
+            Err(error) => tracing::debug!(port = name, %error, "no counters"),
+        }
     }
 
     /// Whether it is a TAP whose device exists, in whatever namespace.

@@ -264,7 +264,7 @@ fn run<T>(
         )?;
         netns::ip_batch(Some(HOST), &format!("addr add {us}/24 dev {name}\nlink set {name} up"))?;
         netns::ip_batch(Some(peer), &format!("addr add {them}/24 dev eth0\nlink set eth0 up"))?;
-        // af_packet would see their checksums before they are computed.
+        // The dataplane completes checksums of TCP and UDP only, and segments that the peer leaves to its interface are cut off.
         netns::run(peer, "ethtool", &["-K", "eth0", "tx", "off"])?;
     }
     netns::ip_batch(Some(PEER), &format!("route add {SINK_ADDRESS}/32 via {US}"))?;

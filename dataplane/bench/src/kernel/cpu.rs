@@ -7,6 +7,8 @@
 
 use std::{fs, io, path::Path};
 
+use nix::errno::Errno;
+
 /// Those whose time is measured.
 #[derive(Debug)]
 pub(crate) struct Tasks {
@@ -49,7 +51,17 @@ fn of_process(number: u32) -> io::Result<u64> {
 }
 
 fn of_task(folder: &Path) -> io::Result<u64> {
-    let text = fs::read_to_string(folder.join("schedstat"))?;
+    let text = match fs::read_to_string(folder.join("schedstat")) {
+        Ok(text) => text,
+        // A thread that has ended since its process was listed: a short-lived one, of little time.
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                || error.raw_os_error() == Some(Errno::ESRCH as i32) =>
+        {
+            return Ok(0);
+        }
+        Err(error) => return Err(error),
+    };
     let first = text.split_whitespace().next().unwrap_or_default();
     first.parse().map_err(io::Error::other)
 }

@@ -112,7 +112,8 @@ fn measure(
     // What is still on its way.
     thread::sleep(LOST);
     let came = sink.count()? - span.before;
-    let nanoseconds = tasks.nanoseconds()? - span.nanoseconds;
+    let ended = "a thread has ended that had run for longer than the measurement took";
+    let nanoseconds = tasks.nanoseconds()?.checked_sub(span.nanoseconds).context(ended)?;
     ensure!(looked_at >= ENOUGH, "only {looked_at} frames were looked at");
     let lost = span.sent.saturating_sub(came);
     ensure!(came > 0 && lost <= span.sent / 100, "{lost} of {} frames did not come out", span.sent);

@@ -5,7 +5,10 @@ use std::{
     fmt, fs, io,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     ptr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use nix::errno::Errno;
@@ -90,6 +93,8 @@ pub(crate) struct AfPacket {
     ring: Ring,
     /// Duplicates, by queue.
     sockets: Vec<OwnedFd>,
+    /// Packets that found no place in a ring, as read so far.
+    missed: AtomicU64,
     /// Keeps the kernel's protocols from looking at what the sockets have received.
     _drop: Option<OwnedFd>,
 }
@@ -134,6 +139,21 @@ impl AfPacket {
         Ok(())
     }
 
+    /// Packets that found no place in a ring.
+    pub(super) fn missed(&self) -> Result<u64, Errno> {
+        for socket in &self.sockets {
+            let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+            let (pointer, mut length) = ((&raw mut stats).cast(), length_of::<libc::tpacket_stats>());
+            // SAFETY: the structure is ours to write and has that length.
+            Errno::result(unsafe {
+                let fd = socket.as_raw_fd();
+                libc::getsockopt(fd, libc::SOL_PACKET, libc::PACKET_STATISTICS, pointer, &raw mut length)
+            })?;
+            self.missed.fetch_add(stats.tp_drops.into(), Ordering::Relaxed);
+        }
+        Ok(self.missed.load(Ordering::Relaxed))
+    }
+
     pub(super) fn wait_fd(&self, queue: u16) -> Option<WaitFd> {
         self.sockets.get(usize::from(queue))?.try_clone().ok().map(WaitFd::socket)
     }
@@ -172,7 +192,8 @@ impl Prepared {
         let drop = drop_behind_packet_sockets(self.interface.index())
             .inspect_err(|errno| tracing::debug!(%errno, "the kernel looks at received packets as well"))
             .ok();
-        Ok(AfPacket { interface: self.interface, merging, ring, sockets, _drop: drop })
+        let missed = AtomicU64::new(0);
+        Ok(AfPacket { interface: self.interface, merging, ring, sockets, missed, _drop: drop })
     }
 }
 
@@ -215,7 +236,7 @@ fn replace(old: RawFd, interface: i32, ring: Ring) -> Result<OwnedFd, Errno> {
 }
 
 /// The size of a structure that the kernel knows, which is small.
-const fn length_of<T>() -> libc::socklen_t {
+pub(crate) const fn length_of<T>() -> libc::socklen_t {
     #[expect(clippy::cast_possible_truncation)]
     let length = size_of::<T>() as libc::socklen_t;
     length

@@ -19,12 +19,21 @@ const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GFLAGS: u32 = 0x25;
 const ETHTOOL_SFLAGS: u32 = 0x26;
 const ETH_FLAG_LRO: u32 = 1 << 15;
+/// The device takes the 802.1Q tag out of a frame and tells it beside.
+const ETH_FLAG_RXVLAN: u32 = 1 << 8;
 
 /// A Linux interface. Known by its index, so that renaming it does no harm.
 #[derive(Debug)]
 pub(crate) struct Interface {
     socket: OwnedFd,
     index: i32,
+}
+
+/// Queues in use, those for both directions counted in each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Channels {
+    pub(crate) rx: u32,
+    pub(crate) tx: u32,
 }
 
 /// What merges packets on their way in, and was on before.
@@ -128,15 +137,14 @@ impl Interface {
         self.ioctl(libc::SIOCSIFFLAGS, &mut request)
     }
 
-    /// Receive queues in use; one where the driver does not tell.
-    pub(crate) fn rx_queues(&self) -> u32 {
+    /// Queues in use; fails where the driver does not tell.
+    pub(crate) fn channels(&self) -> Result<Channels, Errno> {
         // struct ethtool_channels: command, the most of four kinds, then how many there are: receive, send, other, combined.
         let mut channels = [0_u32; 9];
         channels[0] = ETHTOOL_GCHANNELS;
-        match self.ethtool(channels.as_mut_ptr().cast()) {
-            Ok(()) => (channels[5] + channels[8]).max(1),
-            Err(_) => 1,
-        }
+        self.ethtool(channels.as_mut_ptr().cast())?;
+        let [.., rx, tx, _other, combined] = channels;
+        Ok(Channels { rx: rx.saturating_add(combined), tx: tx.saturating_add(combined) })
     }
 
     /// Mbit/s.
@@ -176,8 +184,30 @@ impl Interface {
     }
 
     fn set_lro(&self, on: bool) -> Result<(), Errno> {
+        self.set_eth_flag(ETH_FLAG_LRO, on)
+    }
+
+    /// Has the device leave tags in frames, and says whether it took them out before.
+    fn keep_tags(&self) -> Result<bool, Errno> {
+        if self.value(ETHTOOL_GFLAGS)? & ETH_FLAG_RXVLAN == 0 {
+            return Ok(false);
+        }
+        self.set_eth_flag(ETH_FLAG_RXVLAN, false)?;
+        // A driver may know better.
+        if self.value(ETHTOOL_GFLAGS)? & ETH_FLAG_RXVLAN != 0 { Err(Errno::EOPNOTSUPP) } else { Ok(true) }
+    }
+
+    fn take_out_tags(&self) {
+        if let Err(errno) = self.set_eth_flag(ETH_FLAG_RXVLAN, true)
+            && errno != Errno::ENODEV
+        {
+            tracing::warn!(index = self.index, %errno, "cannot switch rxvlan of the interface on again");
+        }
+    }
+
+    fn set_eth_flag(&self, flag: u32, on: bool) -> Result<(), Errno> {
         let flags = self.value(ETHTOOL_GFLAGS)?;
-        self.set_value(ETHTOOL_SFLAGS, if on { flags | ETH_FLAG_LRO } else { flags & !ETH_FLAG_LRO })
+        self.set_value(ETHTOOL_SFLAGS, if on { flags | flag } else { flags & !flag })
     }
 
     fn value(&self, command: u32) -> Result<u32, Errno> {
@@ -195,5 +225,35 @@ impl Interface {
         let mut request = self.request()?;
         request.ifr_ifru.ifru_data = data;
         self.ioctl(libc::SIOCETHTOOL, &mut request)
+    }
+}
+
+/// An interface that passes on what it receives as it is, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Bare {
+    interface: Interface,
+    merging: Merging,
+    took_out_tags: bool,
+}
+
+impl Bare {
+    /// Stops merging. Fails where the device insists on taking tags out of frames.
+    pub(crate) fn new(interface: Interface) -> Result<Self, Errno> {
+        let took_out_tags = interface.keep_tags()?;
+        let merging = interface.stop_merging();
+        Ok(Self { interface, merging, took_out_tags })
+    }
+
+    pub(crate) fn interface(&self) -> &Interface {
+        &self.interface
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        self.interface.resume_merging(self.merging);
+        if self.took_out_tags {
+            self.interface.take_out_tags();
+        }
     }
 }

@@ -33,7 +33,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -41,18 +41,19 @@ use dpdk_sys as sys;
 use nix::errno::Errno;
 
 use self::{af_packet::AfPacket, device::Backend};
+pub(crate) use self::{
+    af_packet::length_of,
+    kernel::{Bare, Channels, Interface},
+    wait::WaitFd,
+};
 pub use self::{
     device::{Device, Memif, has_vhost_net},
     pci::{PciAddress, PciAddressError},
 };
-pub(crate) use self::{
-    kernel::{Interface, Merging},
-    wait::WaitFd,
-};
 use crate::{Error, Mempool, RxQueue, TxQueue, error::errno_of, mempool::c_str};
 
 /// Ethernet header and one tag, bytes: what a frame has besides its MTU.
-const FRAME_OVERHEAD: u32 = 18;
+pub(crate) const FRAME_OVERHEAD: u32 = 18;
 /// `RTE_ETH_RX_OFFLOAD_RSS_HASH`.
 const RX_OFFLOAD_RSS_HASH: u64 = 1 << 19;
 
@@ -140,18 +141,32 @@ pub struct PortStats {
     pub tx_errors: u64,
     /// Packets dropped because the mempool was empty.
     pub rx_no_buffer: u64,
+    /// Packets dropped because they were larger than a buffer.
+    pub rx_too_big: u64,
+    /// Packets dropped because they came by a receive queue that was not there when the device was opened. AF_XDP only.
+    pub rx_no_queue: u64,
+}
+
+/// Packets that were dropped between a device and the owners of its queues.
+#[derive(Debug, Default)]
+pub(crate) struct Lost {
+    pub(crate) too_big: AtomicU64,
+    pub(crate) no_buffer: AtomicU64,
+    /// What the device told of them contradicts itself.
+    pub(crate) invalid: AtomicU64,
 }
 
 /// What a port and its queues share: that they are of one device, and how many there are.
 pub(crate) struct Shared {
     id: u16,
     device: String,
+    lost: Lost,
 }
 
 impl Shared {
     /// Of a device that is no DPDK port.
     pub(crate) fn without_port(device: String) -> Self {
-        Self { id: u16::MAX, device }
+        Self { id: u16::MAX, device, lost: Lost::default() }
     }
 
     pub(crate) fn id(&self) -> u16 {
@@ -160,6 +175,10 @@ impl Shared {
 
     pub(crate) fn device(&self) -> &str {
         &self.device
+    }
+
+    pub(crate) fn lost(&self) -> &Lost {
+        &self.lost
     }
 }
 
@@ -367,6 +386,12 @@ impl<S> Port<S> {
         // SAFETY: the port exists; the structure is ours to write.
         let ret = unsafe { sys::rte_eth_stats_get(self.id(), &raw mut stats) };
         self.device.check("reading the counters", ret)?;
+        if let Backend::AfPacket(socket) = &self.device.backend {
+            // The driver tells of them since DPDK 23.11. Reading takes them away, so none is counted twice.
+            stats.imissed +=
+                socket.missed().map_err(|errno| self.device.error("reading the counters", errno))?;
+        }
+        let lost = self.device.shared.lost();
         Ok(PortStats {
             rx_packets: stats.ipackets,
             tx_packets: stats.opackets,
@@ -376,6 +401,8 @@ impl<S> Port<S> {
             rx_errors: stats.ierrors,
             tx_errors: stats.oerrors,
             rx_no_buffer: stats.rx_nombuf,
+            rx_too_big: lost.too_big.load(Ordering::Relaxed),
+            rx_no_queue: 0,
         })
     }
 }
@@ -485,7 +512,7 @@ impl Port<Started> {
 
 impl Opened {
     fn new(id: u16, name: String, backend: Backend) -> Result<Self, Error> {
-        let shared = Arc::new(Shared { id, device: name });
+        let shared = Arc::new(Shared { id, device: name, lost: Lost::default() });
         let mut opened = Self {
             shared,
             device: std::ptr::null_mut(),

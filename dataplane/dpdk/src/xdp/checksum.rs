@@ -6,6 +6,8 @@
 //! that value once in 65 536, and then the whole sum says so. What came over a real link is complete, or was damaged there and
 //! has that value by chance, once in 65 536 damaged ones.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 const ETHERNET: usize = 14;
 const VLAN_TAG: usize = 4;
 const VXLAN: usize = 8;
@@ -14,25 +16,50 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// IANA's port of VXLAN, RFC 7348 section 5.
 const VXLAN_PORT: u16 = 4789;
+/// The most ports of VXLAN that are known.
+const MOST_PORTS: usize = 4;
+
+/// VXLAN's UDP ports, of 16 bits each. One set per process, as of a node's VXLAN devices.
+static VXLAN_PORTS: AtomicU64 = AtomicU64::new(packed([VXLAN_PORT; MOST_PORTS]));
+
+/// Says by which UDP ports VXLAN comes, of which the first four count; IANA's takes the place of any that are missing. Inside VXLAN
+/// the checksums of received packets are completed too, where a sender on this machine has left them to its interface.
+pub fn set_vxlan_ports(ports: impl IntoIterator<Item = u16>) {
+    let mut all = [VXLAN_PORT; MOST_PORTS];
+    for (held, port) in all.iter_mut().zip(ports) {
+        *held = port;
+    }
+    VXLAN_PORTS.store(packed(all), Ordering::Relaxed);
+}
+
+const fn packed([a, b, c, d]: [u16; MOST_PORTS]) -> u64 {
+    a as u64 | (b as u64) << 16 | (c as u64) << 32 | (d as u64) << 48
+}
+
+/// Whether `port` is one of those packed.
+fn is_among(ports: u64, port: u16) -> bool {
+    (0..MOST_PORTS).any(|place| (ports >> (16 * place)) & 0xffff == u64::from(port))
+}
 
 /// Completes the checksum of the TCP or UDP packet in a frame, where it is to be completed: of the innermost one in VXLAN. Others are left
 /// as they are: fragments, extension headers of IPv6 and what is cut short have no partial checksums.
 #[inline]
 pub(crate) fn complete(frame: &mut [u8]) {
-    complete_inside(frame, true);
+    complete_inside(frame, Some(VXLAN_PORTS.load(Ordering::Relaxed)));
 }
 
-fn complete_inside(frame: &mut [u8], may_be_tunnel: bool) {
+/// With VXLAN's ports, where it may come.
+fn complete_inside(frame: &mut [u8], vxlan: Option<u64>) {
     let Some(segment) = Segment::find(frame) else { return };
     let Some(payload) = frame.get_mut(segment.start..segment.end) else { return };
     if segment.protocol == UDP
-        && may_be_tunnel
-        && word(payload, 2) == Some(VXLAN_PORT)
+        && let Some(ports) = vxlan
+        && word(payload, 2).is_some_and(|port| is_among(ports, port))
         && let Some(inner) = payload.get_mut(UDP_HEADER + VXLAN..)
     {
         // First: the outer checksum is none (RFC 7348), or the inner one is incomplete and the outer counts it as if complete
         // (LCO), or the outer one is incomplete.
-        complete_inside(inner, false);
+        complete_inside(inner, None);
     }
     let at = if segment.protocol == TCP { 16 } else { 6 };
     if word(payload, at) != Some(segment.pseudo_sum) || segment.protocol == UDP && segment.pseudo_sum == 0 {
@@ -212,13 +239,14 @@ mod tests {
             .prop_map(|((v6, tcp, tag), addresses, payload)| Packet { v6, tcp, tag, addresses, payload })
     }
 
-    fn in_vxlan(inner: &[u8]) -> Vec<u8> {
+    fn in_vxlan(inner: &[u8], port: u16) -> Vec<u8> {
         let mut frame = vec![2; 12];
         let length = 8 + 8 + inner.len();
         frame.extend([8, 0, 0x45, 0]);
         frame.extend(short(20 + length));
         frame.extend([0, 0, 0, 0, 64, UDP, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]);
-        frame.extend([0xc0, 1, 0x12, 0xb5]);
+        frame.extend([0xc0, 1]);
+        frame.extend(port.to_be_bytes());
         frame.extend(short(length));
         frame.extend([0, 0, 8, 0, 0, 0, 0, 0, 1, 0]);
         frame.extend(inner);
@@ -228,13 +256,27 @@ mod tests {
     proptest! {
         #[test]
         fn partial_ones_are_completed_and_complete_ones_left(packet in packets(), tunnel in any::<bool>()) {
-            let wrap = |frame: Vec<u8>| if tunnel { in_vxlan(&frame) } else { frame };
+            let wrap = |frame: Vec<u8>| if tunnel { in_vxlan(&frame, VXLAN_PORT) } else { frame };
             let wanted = wrap(packet.frame(true));
             let mut partial = wrap(packet.frame(false));
             complete(&mut partial);
             prop_assert_eq!(&partial, &wanted);
             complete(&mut partial);
             prop_assert_eq!(&partial, &wanted);
+        }
+
+        #[test]
+        fn vxlan_comes_by_the_ports_that_are_said(
+            packet in packets(),
+            ports in any::<[u16; MOST_PORTS]>(),
+            other in any::<u16>(),
+        ) {
+            for port in ports.into_iter().chain([other]) {
+                let [partial, whole] = [false, true].map(|complete| in_vxlan(&packet.frame(complete), port));
+                let mut frame = partial.clone();
+                complete_inside(&mut frame, Some(packed(ports)));
+                prop_assert_eq!(frame, if ports.contains(&port) { whole } else { partial });
+            }
         }
 
         #[test]

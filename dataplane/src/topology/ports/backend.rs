@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use dpdk::{AfXdp, Mempool, RxQueue, Started, TxQueue};
+use dpdk::{AfXdp, Mempool, PortStats, RxQueue, Started, TxQueue};
 
 use crate::error::Error;
 use crate::host::Tap;
@@ -60,6 +60,18 @@ impl Backend {
                     |source: io::Error| Error::Tap { doing: "look at", name: tap.name().to_owned(), source };
                 Ok(dpdk::Link { up: tap.is_up().map_err(fail)?, speed: None })
             }
+        }
+    }
+
+    /// What the device counts; nothing of a TAP, where the kernel's own counters of it tell.
+    ///
+    /// # Errors
+    /// When the device has gone.
+    pub(super) fn stats(&self) -> Result<Option<PortStats>, Error> {
+        match self {
+            Self::Dpdk(port) => Ok(Some(port.stats()?)),
+            Self::Xdp(interface) => Ok(Some(interface.stats()?)),
+            Self::Tap(_) => Ok(None),
         }
     }
 
