@@ -59,8 +59,12 @@ pub(in super::super) fn known(lab: &mut Lab) -> Result<()> {
                 }
             })?;
             let before = client.counters()?.bridge(FRONT.vni).suppressed;
-            let asked = move |frame: &[u8]| (question(frame) == Some(target)).then_some(());
-            let wire = Wire::watch(1, FRONT.vni, move |inner| question(inner) == Some(target))?;
+            // Its own router asks for a host, too, when it has been silent.
+            let is_ours = move |frame: &[u8]| {
+                question(frame) == Some(target) && frame.get(6..12) == Some(&from.mac()[..])
+            };
+            let asked = move |frame: &[u8]| is_ours(frame).then_some(());
+            let wire = Wire::watch(1, FRONT.vni, is_ours)?;
             let far = Sniffer::start(&to.name(), &to.device(), Way::In, asked)?;
             let near = Sniffer::start(&from.name(), &from.device(), Way::In, move |frame| {
                 answer(frame).filter(|(address, _)| *address == target)
