@@ -282,6 +282,12 @@ fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Has the far end of the underlay's veth cut large segments itself, without which packet sockets see them whole: as the README
+/// says of a veth's peer.
+pub(crate) fn cut_segments() -> anyhow::Result<()> {
+    run("ip", &["netns", "exec", &full("fabric"), "ethtool", "-K", "eth0", "tso", "off"])
+}
+
 fn set(name: &str, setting: &str, value: &str) -> anyhow::Result<()> {
     let file = Path::new("/proc/sys").join(setting);
     // The files are those of the thread's namespace.

@@ -122,6 +122,9 @@ fn connect(report: &mut Report, forwarder: Forwarder, time: Duration) -> anyhow:
     let under_mac = node.as_ref().map_or(frames::UNDER_MAC, |node| node.under_mac);
     lab::far_end(under_mac, crate::traffic::OUR_ROUTER_MAC)?;
     lab::host_session(node.is_some())?;
+    if node.is_some() {
+        lab::cut_segments()?;
+    }
     let (out, back) = tcp::measure(time)?;
     match forwarder {
         Forwarder::Kernel => report.tcp.kernel.add(out, back),
