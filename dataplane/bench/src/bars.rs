@@ -32,14 +32,13 @@ enum Limit {
     AtLeast(f64),
 }
 
-/// One of them: a file, and a JSON pointer (RFC 6901) to the figure in it.
+/// One of them, with what was measured, if it was.
 #[derive(Clone, Debug)]
 struct Bar {
     what: String,
-    file: String,
-    pointer: String,
     unit: Unit,
     limit: Limit,
+    figure: Option<f64>,
 }
 
 impl Unit {
@@ -73,7 +72,7 @@ impl Limit {
     }
 }
 
-/// Those of the tables.
+/// Those of the tables: what, where (a JSON pointer, RFC 6901), and how much.
 const TABLES: [(&str, &str, Unit, Limit); 16] = {
     use Limit::{AtLeast, AtMost};
     use Unit::{Count, Kibibytes, Mebibytes, Microseconds, PerSecond, Ratio, Seconds};
@@ -123,59 +122,51 @@ const TABLES: [(&str, &str, Unit, Limit); 16] = {
     ]
 };
 
-impl Bar {
-    fn new(what: &str, file: &str, pointer: &str, unit: Unit, limit: Limit) -> Self {
-        Self { what: what.to_owned(), file: file.to_owned(), pointer: pointer.to_owned(), unit, limit }
+/// All there are. Scenarios' have been scaled to this machine, the kernel's rows are what was measured.
+fn all(folder: &Path) -> anyhow::Result<Vec<Bar>> {
+    let number = |json: &Value, pointer: &str| json.pointer(pointer).and_then(Value::as_f64);
+    let mut all = Vec::new();
+    let mut add = |what: String, unit, limit, figure| all.push(Bar { what, unit, limit, figure });
+    for scenario in scenario::ALL.iter().filter(|scenario| scenario.bar.is_some()) {
+        let json = load(folder, &format!("{}.json", scenario.name))?;
+        let limit = Limit::AtMost(number(&json, "/bar/scaled").unwrap_or(f64::NAN));
+        add(scenario.name.to_owned(), Unit::Cycles, limit, number(&json, "/cycles_forwarding"));
     }
-
-    /// All there are. Scenarios' have been scaled to this machine, the kernel's rows are what was measured.
-    fn all(folder: &Path) -> anyhow::Result<Vec<Self>> {
-        let mut all = Vec::new();
-        for scenario in scenario::ALL.iter().filter(|scenario| scenario.bar.is_some()) {
-            let file = format!("{}.json", scenario.name);
-            let scaled = load(folder, &file)?.and_then(|json| json.pointer("/bar/scaled")?.as_f64());
-            let limit = Limit::AtMost(scaled.unwrap_or(f64::NAN));
-            all.push(Self::new(scenario.name, &file, "/cycles_forwarding", Unit::Cycles, limit));
-        }
-        for name in ["mixed", WORKERS] {
-            let file = format!("{name}-ratio.json");
-            let json = load(folder, &file)?.unwrap_or_default();
-            let text = |key| json.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-            let number = json.get("bar").and_then(Value::as_f64).unwrap_or(f64::NAN);
-            let limit = if name == WORKERS { Limit::AtLeast(number) } else { Limit::AtMost(number) };
-            all.push(Self::new(&format!("{name}: {}", text("what")), &file, "/ratio", Unit::Ratio, limit));
-        }
-        all.extend(
-            TABLES.map(|(what, pointer, unit, limit)| Self::new(what, "tables.json", pointer, unit, limit)),
-        );
-        let kernel = load(folder, "kernel.json")?.unwrap_or_default();
-        let rows = kernel.get("forwarding").and_then(Value::as_array).cloned().unwrap_or_default();
-        for (index, row) in rows.iter().enumerate() {
-            let name = row.get("name").and_then(Value::as_str).unwrap_or_default();
-            let ratios = row.get("ratio").and_then(Value::as_object).cloned().unwrap_or_default();
-            for backend in ratios.keys() {
-                let what = format!("{name}, {backend}: packets per CPU against the kernel");
-                let pointer = format!("/forwarding/{index}/ratio/{backend}");
-                all.push(Self::new(&what, "kernel.json", &pointer, Unit::Ratio, Limit::AtLeast(1.0)));
-            }
-        }
-        for (what, key) in [("from", "out"), ("to", "back")] {
-            let what = format!("TCP {what} the host through VXLAN against the kernel");
-            let pointer = format!("/tcp/ratio/{key}");
-            all.push(Self::new(&what, "kernel.json", &pointer, Unit::Ratio, Limit::AtLeast(1.0)));
-        }
-        Ok(all)
+    for name in ["mixed", WORKERS] {
+        let json = load(folder, &format!("{name}-ratio.json"))?;
+        let what = json.get("what").and_then(Value::as_str).unwrap_or_default();
+        let bar = number(&json, "/bar").unwrap_or(f64::NAN);
+        let limit = if name == WORKERS { Limit::AtLeast(bar) } else { Limit::AtMost(bar) };
+        add(format!("{name}: {what}"), Unit::Ratio, limit, number(&json, "/ratio"));
     }
+    let tables = load(folder, "tables.json")?;
+    for (what, pointer, unit, limit) in TABLES {
+        add(what.to_owned(), unit, limit, number(&tables, pointer));
+    }
+    let kernel = load(folder, "kernel.json")?;
+    let equal = Limit::AtLeast(1.0);
+    for row in kernel.get("forwarding").and_then(Value::as_array).into_iter().flatten() {
+        let name = row.get("name").and_then(Value::as_str).unwrap_or_default();
+        for (backend, ratio) in row.get("ratio").and_then(Value::as_object).into_iter().flatten() {
+            let what = format!("{name}, {backend}: packets per CPU against the kernel");
+            add(what, Unit::Ratio, equal, ratio.as_f64());
+        }
+    }
+    for (what, pointer) in [("from", "/tcp/ratio/out"), ("to", "/tcp/ratio/back")] {
+        let what = format!("TCP {what} the host through VXLAN against the kernel");
+        add(what, Unit::Ratio, equal, number(&kernel, pointer));
+    }
+    Ok(all)
 }
 
-/// A JSON file; nothing when there is none.
-fn load(folder: &Path, file: &str) -> anyhow::Result<Option<Value>> {
+/// A JSON file; null when there is none.
+fn load(folder: &Path, file: &str) -> anyhow::Result<Value> {
     let path = folder.join(file);
     if !path.exists() {
-        return Ok(None);
+        return Ok(Value::Null);
     }
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).map(Some).with_context(|| format!("{} is not JSON", path.display()))
+    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))
 }
 
 /// All bars with what was measured, as a table. What was not is named, too.
@@ -186,9 +177,8 @@ pub(crate) fn table(folder: &Path) -> anyhow::Result<String> {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(["what", "bar", "figure", "verdict"]);
-    for bar in Bar::all(folder)? {
-        let figure = load(folder, &bar.file)?.and_then(|json| json.pointer(&bar.pointer)?.as_f64());
-        table.add_row(match figure {
+    for bar in all(folder)? {
+        table.add_row(match bar.figure {
             Some(figure) => {
                 let verdict = verdict(bar.limit.is_met_by(figure)).to_owned();
                 [bar.what, bar.limit.show(bar.unit), bar.unit.show(figure), verdict]

@@ -69,11 +69,6 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The two next hops that all routes change between are told apart by their MACs.
-fn next_hop(index: u8) -> [u8; 6] {
-    traffic::next_hop_mac(index)
-}
-
 struct Node {
     control: Control,
     input: PortId,
@@ -105,7 +100,7 @@ impl Node {
     /// A group's one next hop.
     fn point(&mut self, group: u32, index: u8) -> anyhow::Result<()> {
         let (port, gateway) = (self.output, Self::gateway(index));
-        self.control.neighbor_set(port, gateway, Mac::new(next_hop(index)))?;
+        self.control.neighbor_set(port, gateway, Mac::new(traffic::next_hop_mac(index)))?;
         let path = Path::Adjacent { port, gateway };
         Ok(self.control.group_set(group, &[WeightedPath { weight: 1, path }])?)
     }
@@ -161,7 +156,9 @@ fn forward(worker: &mut Worker, input: PortId, frames: &[Vec<u8>], seen: &Seen, 
             worker.quiescent();
             let mut to = [0_u64; 2];
             for (slot, verdict) in slots.iter().zip(&verdicts) {
-                let known = [0, 1].into_iter().find(|&index| slot.data().starts_with(&next_hop(index)));
+                // The two next hops that all routes change between are told apart by their MACs.
+                let is_to = |index: &u8| slot.data().starts_with(&traffic::next_hop_mac(*index));
+                let known = [0, 1].into_iter().find(is_to);
                 match (verdict, known) {
                     (Verdict::Transmit(_), Some(index)) if sorts => to[usize::from(index)] += 1,
                     (Verdict::Transmit(_), _) if !sorts => {}

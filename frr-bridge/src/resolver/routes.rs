@@ -23,6 +23,15 @@ pub(super) struct Route {
     is_dirty: bool,
 }
 
+impl Route {
+    /// Puts it on the list of those that may have changed, once.
+    fn mark(&mut self, at: At, dirty: &mut Vec<At>) {
+        if !std::mem::replace(&mut self.is_dirty, true) {
+            dirty.push(at);
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
@@ -57,8 +66,8 @@ impl Routes {
         let route = self.all.entry(at).or_default();
         let old = route.stated.replace((key, epoch)).map(|(old, _)| old);
         self.stated += usize::from(old.is_none());
-        if old != Some(key) && !std::mem::replace(&mut route.is_dirty, true) {
-            self.dirty.push(at);
+        if old != Some(key) {
+            route.mark(at, &mut self.dirty);
         }
         old
     }
@@ -68,17 +77,13 @@ impl Routes {
         let route = self.all.get_mut(&at)?;
         let (old, _) = route.stated.take()?;
         self.stated -= 1;
-        if !std::mem::replace(&mut route.is_dirty, true) {
-            self.dirty.push(at);
-        }
+        route.mark(at, &mut self.dirty);
         Some(old)
     }
 
     /// A route may have changed, for another reason than that it was stated.
     pub(super) fn mark(&mut self, at: At) {
-        if !std::mem::replace(&mut self.all.entry(at).or_default().is_dirty, true) {
-            self.dirty.push(at);
-        }
+        self.all.entry(at).or_default().mark(at, &mut self.dirty);
     }
 
     /// Takes the list of those that may have changed.

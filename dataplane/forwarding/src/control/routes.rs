@@ -169,10 +169,9 @@ impl Control {
         let taken = change(&mut self.fib4, table, &mut routes);
         self.routes_follow(taken, |control| {
             if vrf == VrfId::DEFAULT {
-                control.vteps_resolve_of(routes.iter().map(|(prefix, _)| {
-                    let last = prefix.address() | u32::MAX.checked_shr(prefix.length().into()).unwrap_or(0);
-                    v4_bits(prefix.address())..=v4_bits(last)
-                }));
+                let bits =
+                    |(prefix, _): &(Prefix<u32>, _)| v4_bits(prefix.address())..=v4_bits(prefix.last());
+                control.vteps_resolve_of(routes.iter().map(bits));
             }
         })
     }
@@ -186,10 +185,7 @@ impl Control {
         let taken = change(&mut self.fib6, table, &mut routes);
         self.routes_follow(taken, |control| {
             if vrf == VrfId::DEFAULT {
-                control.vteps_resolve_of(routes.iter().map(|(prefix, _)| {
-                    let last = prefix.address() | u128::MAX.checked_shr(prefix.length().into()).unwrap_or(0);
-                    prefix.address()..=last
-                }));
+                control.vteps_resolve_of(routes.iter().map(|(prefix, _)| prefix.address()..=prefix.last()));
             }
         })
     }

@@ -21,6 +21,9 @@ pub trait Key: Copy + Ord + Hash + Debug + Default + Send + Sync + private::Seal
     /// The upper `length` bits, the others zero; `length` is at most [`Self::BITS`].
     fn masked(self, length: u32) -> Self;
 
+    /// The upper `length` bits, the others set.
+    fn filled(self, length: u32) -> Self;
+
     /// As text.
     fn format(self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
@@ -47,6 +50,10 @@ impl Key for u32 {
         self & !Self::MAX.checked_shr(length).unwrap_or(0)
     }
 
+    fn filled(self, length: u32) -> Self {
+        self | Self::MAX.checked_shr(length).unwrap_or(0)
+    }
+
     fn format(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&Ipv4Addr::from_bits(self), f)
     }
@@ -66,6 +73,10 @@ impl Key for u128 {
 
     fn masked(self, length: u32) -> Self {
         self & !Self::MAX.checked_shr(length).unwrap_or(0)
+    }
+
+    fn filled(self, length: u32) -> Self {
+        self | Self::MAX.checked_shr(length).unwrap_or(0)
     }
 
     fn format(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -97,6 +108,11 @@ impl<K: Key> Prefix<K> {
     /// The first address of the prefix.
     pub fn address(self) -> K {
         self.address
+    }
+
+    /// The last one.
+    pub fn last(self) -> K {
+        self.address.filled(self.length.into())
     }
 
     /// The number of leading bits, 0 to [`Key::BITS`].

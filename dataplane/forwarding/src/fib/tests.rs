@@ -345,14 +345,19 @@ fn readers_see_old_or_new() {
     assert_eq!(fib.memory().readers_used, 64 * 4);
 }
 
+/// A FIB of 64 nodes, with a table in it.
+fn tiny(domain: &Domain) -> (FibControl<u32>, FibReader<u32>, TableId) {
+    let capacity = Capacity { nodes_log2: 6, words_log2: 11, tables_log2: 1 };
+    let mut fib = FibControl::with_capacity(domain, capacity).unwrap();
+    let (reader, table) = (fib.reader(), fib.table_add().unwrap());
+    (fib, reader, table)
+}
+
 #[test]
 fn a_full_arena_refuses_and_recovers() {
     let domain = Domain::new();
     let mut stuck = domain.register();
-    let capacity = Capacity { nodes_log2: 6, words_log2: 11, tables_log2: 1 };
-    let mut fib = FibControl::<u32>::with_capacity(&domain, capacity).unwrap();
-    let reader = fib.reader();
-    let table = fib.table_add().unwrap();
+    let (mut fib, reader, table) = tiny(&domain);
     // The reader holds every block that was ever replaced.
     let refused =
         (0..10_000_u32).find(|&i| fib.insert(table, Prefix::new(i << 8, 24).unwrap(), next_hop(i)).is_err());
@@ -374,10 +379,7 @@ fn a_full_arena_refuses_and_recovers() {
 fn a_full_arena_takes_batches_and_publishes_them_later() {
     let domain = Domain::new();
     let mut stuck = domain.register();
-    let capacity = Capacity { nodes_log2: 6, words_log2: 11, tables_log2: 1 };
-    let mut fib = FibControl::<u32>::with_capacity(&domain, capacity).unwrap();
-    let reader = fib.reader();
-    let table = fib.table_add().unwrap();
+    let (mut fib, reader, table) = tiny(&domain);
     let batch = |number: u32| -> Vec<_> {
         (number * 16..number * 16 + 16).map(|i| (Prefix::new(i << 8, 24).unwrap(), next_hop(i))).collect()
     };

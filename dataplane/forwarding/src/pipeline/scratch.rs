@@ -32,7 +32,7 @@ pub(super) struct Scratch {
 pub(super) struct Packets {
     pub(super) ip: [Ip; MAX_BURST],
     pub(super) vrf: [VrfId; MAX_BURST],
-    /// Of those that go the long way, and of frames that leave a bridge domain by a tunnel.
+    /// Of those that go the long way.
     pub(super) hash: [FlowHash; MAX_BURST],
 }
 

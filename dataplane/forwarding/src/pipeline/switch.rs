@@ -74,7 +74,7 @@ pub(super) struct Bridged<'a> {
     pub(super) tables: &'a Tables,
     pub(super) ways: &'a mut Ways,
     /// Of bridged frames the frame itself, of routed packets the IP packet in it.
-    pub(super) info: &'a mut Packets,
+    pub(super) info: &'a Packets,
 }
 
 impl Bridged<'_> {
